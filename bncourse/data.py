@@ -1,0 +1,172 @@
+"""The data sets, as tensors on the device. ``digits`` ships with scikit-learn and needs no network.
+
+The larger two are looked for in ``$BNCOURSE_DATA``, then where Debian's ``dataset-fashion-mnist`` puts them, then
+downloaded once into the cache by pooch, which checks every file's hash before it counts as there.
+"""
+
+import gzip
+import os
+import pickle
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+NAMES = ("digits", "fashion-mnist", "cifar10")
+DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
+
+FASHION_MIRRORS = ("https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+                   "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/")
+FASHION_FILES = {  # file -> hash, as published by the authors
+    "train-images-idx3-ubyte.gz": "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte.gz": "md5:25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte.gz": "md5:bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte.gz": "md5:bb300cfdad3c16e7a12a480ee83cd310",
+}
+CIFAR_MIRRORS = ("https://www.cs.toronto.edu/~kriz/",)
+CIFAR_FILE = "cifar-10-python.tar.gz"
+CIFAR_HASH = "md5:c58f30108f718f92721af3b95e74349a"
+
+
+@dataclass(frozen=True)
+class Data:
+    """A classification data set. ``x_*`` is float32, (N, features) or (N, channels, H, W), with pixels in 0…1 centred by the
+    training mean of each pixel (channel, for images in colour); ``y_*`` is int64, (N,)."""
+
+    name: str
+    x_train: Tensor
+    y_train: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    classes: int
+
+    @property
+    def features(self) -> int:
+        """Values in one example."""
+        return self.x_train[0].numel()
+
+
+def load(name: str = "digits", device: str = "cpu") -> Data:
+    """Load ``digits`` (1,437 + 360 images, 8×8), ``fashion-mnist`` (60,000 + 10,000, 28×28) or ``cifar10`` (50,000 +
+    10,000, 3×32×32). The first two come flat.
+
+    Raises:
+        ValueError: an unknown name.
+        RuntimeError: data neither at hand nor downloadable; says where it looked and what to do.
+    """
+    loaders = dict(zip(NAMES, (_digits, _fashion_mnist, _cifar10)))
+    if name not in loaders:
+        raise ValueError(f"unknown data set {name!r}; there are {', '.join(NAMES)}")
+    x_train, y_train, x_test, y_test = loaders[name]()
+    # Over examples (and positions, where there are channels): a pixel of the flat sets keeps a mean of its own.
+    axes = (0,) if x_train.ndim == 2 else (0, 2, 3)
+    mean = x_train.mean(axes, keepdims=True, dtype=np.float64).astype(np.float32)
+    tensors = [torch.from_numpy(values) for values in
+               (x_train - mean, y_train.astype(np.int64), x_test - mean, y_test.astype(np.int64))]
+    return Data(name, *(tensor.to(device) for tensor in tensors), classes=int(y_train.max()) + 1)
+
+
+def cache_dir() -> Path:
+    """The folder for downloads: ``$BNCOURSE_DATA`` or the user's cache. Made when missing, and tried by writing to it.
+
+    Raises:
+        RuntimeError: it cannot be written to.
+    """
+    import pooch
+
+    folder = Path(os.environ.get("BNCOURSE_DATA") or pooch.os_cache("bncourse"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RuntimeError(f"cannot write to the data folder {folder} ({error.strerror or error}); set BNCOURSE_DATA to a "
+                           "folder you may write to, or to one that holds the files already") from error
+    return folder
+
+
+def at_hand(name: str) -> bool:
+    """Whether ``load(name)`` needs no network."""
+    if name == "digits":
+        return True
+    files = FASHION_FILES if name == "fashion-mnist" else [CIFAR_FILE]
+    return all(_in_place(file) for file in files)
+
+
+def _in_place(file: str) -> Path | None:
+    """A file somebody put where we look, plain or gzipped."""
+    import pooch
+
+    own = os.environ.get("BNCOURSE_DATA")
+    for folder in filter(None, (own and Path(own), DEBIAN_FASHION, Path(pooch.os_cache("bncourse")))):
+        for candidate in (folder / file, folder / file.removesuffix(".gz")):
+            if candidate.is_file():
+                return candidate
+    return None
+
+
+def _get(file: str, known_hash: str, mirrors: tuple[str, ...]) -> Path:
+    import pooch
+
+    if found := _in_place(file):
+        return found
+    folder, tried = cache_dir(), []
+    for mirror in mirrors:
+        try:
+            return Path(pooch.retrieve(mirror + file, known_hash, fname=file, path=folder, progressbar=False,
+                                       downloader=pooch.HTTPDownloader(timeout=20)))
+        except Exception as error:  # Whatever a mirror does wrong, the next one may do right.
+            tried.append(f"{mirror}: {type(error).__name__}: {error}")
+    raise RuntimeError(f"{file} is not in {folder} and could not be downloaded:\n  " + "\n  ".join(tried) +
+                       f"\nPut the file into a folder and set BNCOURSE_DATA to it, or use DATASET = \"digits\", "
+                       "which needs no download")
+
+
+def _digits() -> tuple[np.ndarray, ...]:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    images, labels = load_digits(return_X_y=True)
+    # One split for everybody: seeds of the course vary the network and its batches, never what it is tested on.
+    x_train, x_test, y_train, y_test = train_test_split(
+        (images / 16).astype(np.float32), labels, test_size=360, stratify=labels, random_state=0)
+    return x_train, y_train, x_test, y_test
+
+
+def _idx(path: Path) -> np.ndarray:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as file:
+        content = file.read()
+    sizes = np.frombuffer(content, ">i4", count=content[3], offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(sizes)
+
+
+def _fashion_mnist() -> tuple[np.ndarray, ...]:
+    x_train, y_train, x_test, y_test = (_idx(_get(file, md5, FASHION_MIRRORS)) for file, md5 in FASHION_FILES.items())
+    return _flat(x_train), y_train, _flat(x_test), y_test
+
+
+def _flat(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), -1).astype(np.float32) / 255
+
+
+def _cifar10() -> tuple[np.ndarray, ...]:
+    batches = {}
+    with tarfile.open(_get(CIFAR_FILE, CIFAR_HASH, CIFAR_MIRRORS)) as archive:
+        for part in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
+            # A pickle can run code when read: this one only after pooch has checked the archive's hash, or from the
+            # reader's own folder.
+            batches[part] = pickle.load(archive.extractfile(f"cifar-10-batches-py/{part}"), encoding="latin1")
+
+    def images(parts):
+        return np.concatenate([batches[part]["data"] for part in parts]).reshape(-1, 3, 32, 32).astype(np.float32) / 255
+
+    def labels(parts):
+        return np.concatenate([batches[part]["labels"] for part in parts])
+
+    train = [f"data_batch_{i}" for i in range(1, 6)]
+    return images(train), labels(train), images(["test_batch"]), labels(["test_batch"])

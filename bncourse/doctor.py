@@ -1,0 +1,90 @@
+"""Is everything here that the course needs? One line a question."""
+
+import importlib
+import platform
+import sys
+
+NEEDED = ("torch", "numpy", "pandas", "sklearn", "matplotlib", "ipywidgets", "nbformat", "pooch", "typer", "rich")
+
+
+def doctor() -> bool:
+    """Print one line per check; True when nothing the course needs is missing. What is only good to have never fails."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console, healthy = Console(highlight=False), True
+    for name, check in CHECKS.items():
+        try:
+            mark, text = "[green]ok[/]  ", check()
+            if text.startswith("no "):
+                mark = "[yellow]note[/]"
+        except Exception as error:  # Whatever is wrong, say it and go on to the next question.
+            mark, text, healthy = "[red]FAIL[/]", f"{error}" or type(error).__name__, False
+        console.print(f"{mark} {name:<9} {escape(text)}", soft_wrap=True)
+    return healthy
+
+
+def _python() -> str:
+    if sys.version_info < (3, 11):
+        raise RuntimeError(f"Python {platform.python_version()}; the course needs 3.11 or newer")
+    return f"{platform.python_version()} on {platform.system()}"
+
+
+def _packages() -> str:
+    found, missing = [], []
+    for name in NEEDED:
+        try:
+            module = importlib.import_module(name)
+            found.append(f"{name} {getattr(module, '__version__', '')}".strip())
+        except ImportError:
+            missing.append(name)
+    if missing:
+        raise RuntimeError(f"missing {', '.join(missing)}; run: python -m pip install -r requirements.txt")
+    return ", ".join(found)
+
+
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return f"cuda: {torch.cuda.get_device_name()}"
+    return "cpu (no GPU seen; every chapter runs without one)"
+
+
+def _threads() -> str:
+    import os
+
+    import torch
+
+    return f"{torch.get_num_threads()} for torch, {os.cpu_count()} cores; chapters use one on the CPU"
+
+
+def _data() -> str:
+    from bncourse import data
+
+    loaded = data.load("digits")
+    others = [f"{name}: {'at hand' if data.at_hand(name) else 'would be downloaded'}" for name in data.NAMES[1:]]
+    return f"digits: {len(loaded.x_train)} + {len(loaded.x_test)} images; {'; '.join(others)}"
+
+
+def _cache() -> str:
+    from bncourse import data
+
+    return f"{data.cache_dir()} is writable"
+
+
+def _widgets() -> str:
+    import ipywidgets
+    import matplotlib
+
+    matplotlib.use("agg", force=False)
+    from matplotlib.figure import Figure
+
+    from bncourse.widgets import explore
+
+    explore(lambda n: Figure(figsize=(1, 1)), alt="an empty test picture {n}", n=[1, 2]).live()
+    return f"ipywidgets {ipywidgets.__version__} draws and slides"
+
+
+CHECKS = {"python": _python, "packages": _packages, "device": _device, "threads": _threads, "data": _data,
+          "cache": _cache, "widgets": _widgets}

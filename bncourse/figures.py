@@ -1,0 +1,119 @@
+"""One style for every figure, and the few plots that recur.
+
+Figures are published as SVG inside the page, with text in ``currentColor``: they follow the reader's light or dark theme,
+scale to a phone, and carry their description in the picture itself.
+"""
+
+import hashlib
+import io
+import re
+from html import escape
+
+import pandas as pd
+
+from bncourse import claims
+
+INK = "#010203"  # A colour nobody draws with: replaced by currentColor on the way out.
+
+# Colour, dash and marker of each network: never colour alone. The colours are told apart by colour-blind readers (after
+# Okabe & Ito 2008, evened out to be legible on white and on near-black).
+LOOKS = {
+    "none": dict(color="#d2622a", linestyle="-", marker="o"),
+    "batch": dict(color="#2a86c8", linestyle="--", marker="s"),
+    "noisy_batch": dict(color="#12977a", linestyle="-.", marker="^"),
+    "noise": dict(color="#b9559b", linestyle=":", marker="v"),
+    "frozen": dict(color="#8a7a12", linestyle=(0, (5, 1)), marker="D"),
+    "frozen_noise": dict(color="#7b71c9", linestyle=(0, (1, 1)), marker="P"),
+}
+NAMES = {"none": "no normalization", "batch": "batch norm", "noisy_batch": "noisy batch norm", "noise": "noise only",
+         "frozen": "frozen statistics", "frozen_noise": "frozen statistics + noise"}
+
+
+def use_style() -> None:
+    """Set matplotlib up for the course."""
+    import matplotlib
+
+    matplotlib.rcParams.update({
+        "figure.figsize": (6.2, 3.4), "figure.constrained_layout.use": True, "figure.facecolor": "none",
+        "axes.facecolor": "none", "savefig.facecolor": "none", "font.size": 11, "axes.titlesize": 11,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#888888",
+        "grid.alpha": 0.25, "grid.linewidth": 0.6, "legend.frameon": False, "legend.fontsize": 10,
+        "lines.linewidth": 1.8, "lines.markersize": 5, "svg.fonttype": "none",
+        # The page sets its own sans-serif; widths are measured with matplotlib's, which is wider than most.
+        "font.family": "sans-serif",
+        **{name: INK for name in ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor",
+                                  "xtick.color", "ytick.color")},
+    })
+
+
+def over_seeds(frame: pd.DataFrame, y: str, by: list[str]) -> pd.DataFrame:
+    """Mean of column ``y`` over seeds and its 95 % interval: a row per group ``by``, columns ``mean, low, high, seeds``."""
+    rows = []
+    for key, group in frame.groupby(by, sort=True):
+        values = group.groupby("seed")[y].mean()
+        found = claims.interval(values.to_numpy())
+        rows.append(dict(zip(by, key)) | {"mean": found.mean, "low": found.low, "high": found.high, "seeds": found.seeds})
+    return pd.DataFrame(rows)
+
+
+def curves(ax, frame: pd.DataFrame, y: str, x: str = "step", by: str = "norm", looks: dict | None = None,
+           labels: dict | None = None, markers: bool = True) -> None:
+    """Draw the mean of ``y`` over seeds against ``x``, one line per value of ``by``, with its 95 % interval as a band."""
+    looks, labels = looks or LOOKS, labels or NAMES
+    for value in dict.fromkeys(frame[by]):
+        line = over_seeds(frame[frame[by] == value], y, [x])
+        look = dict(looks.get(value, {}))
+        if not markers:
+            look.pop("marker", None)
+        [drawn] = ax.plot(line[x], line["mean"], label=labels.get(value, str(value)), **look)
+        ax.fill_between(line[x], line["low"], line["high"], color=drawn.get_color(), alpha=0.22, linewidth=0)
+    ax.set_xlabel({"step": "training step"}.get(x, x))
+
+
+def svg(fig, alt: str) -> str:
+    """The figure as an SVG element that scales, follows the page's colours and says what it shows.
+
+    Raises:
+        ValueError: a description too short to describe anything.
+    """
+    import matplotlib.pyplot as plt
+
+    if len(alt.split()) < 3:
+        raise ValueError(f"alt={alt!r}: say in a sentence what the figure shows, for a reader who cannot see it")
+    out = io.StringIO()
+    # A fixed salt and no date: the same figure gives the same bytes.
+    import matplotlib
+    with matplotlib.rc_context({"svg.hashsalt": "bncourse"}):
+        fig.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    plt.close(fig)
+    body = out.getvalue()
+    body = body[body.index("<svg"):]
+    _, _, width, height = re.search(r'viewBox="([^"]+)"', body).group(1).split()
+    body = body[body.index(">") + 1:]
+    body = re.sub(r"\s*<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.S).replace(INK, "currentColor")
+    # Ids must be unique on a page of many figures: keep those referred to, under a name of this figure's own.
+    own = "f" + hashlib.sha1((alt + body).encode()).hexdigest()[:8]
+    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', body))
+    body = re.sub(r' id="([^"]+)"', lambda m: f' id="{own}-{m[1]}"' if m[1] in used else "", body)
+    body = re.sub(r'(url\(#|href="#)', rf"\g<1>{own}-", body)
+    body = re.sub(r"\n\s*", "\n", body).replace(' xlink:href="#', ' href="#')
+    # Matplotlib asks for its own font by name; the page's is already there.
+    body = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1; font-family: inherit", body)
+    return (f'<svg role="img" aria-label="{escape(alt)}" viewBox="0 0 {width} {height}" '
+            f'style="width: 100%; max-width: {float(width) * 4 / 3:.0f}px; height: auto; font-family: sans-serif" '
+            f'xmlns="http://www.w3.org/2000/svg">{body}')
+
+
+def show(fig, alt: str, caption: str = "") -> None:
+    """Display a matplotlib figure with its description (``alt``) and a caption."""
+    from IPython.display import HTML, display
+
+    caption = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    display(HTML(f'<figure class="plot">{svg(fig, alt)}{caption}</figure>'))
+
+
+def say(text: str) -> None:
+    """Display a sentence as Markdown: how the prose of a chapter carries numbers of this very run."""
+    from IPython.display import Markdown, display
+
+    display(Markdown(text))

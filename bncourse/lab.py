@@ -1,0 +1,46 @@
+"""What the settings cell of every chapter turns into: data, device and seeds for this run."""
+
+from dataclasses import dataclass
+
+import torch
+
+from bncourse import claims, data, figures
+
+SCALES = {"small": 1, "large": 4}  # How many times the seeds.
+
+
+@dataclass(frozen=True)
+class Lab:
+    data: data.Data
+    device: str
+    scale: str
+    first_seed: int
+
+    def seeds(self, count: int) -> range:
+        """``count`` seeds (four times as many at scale "large"), starting at ``first_seed``."""
+        return range(self.first_seed, self.first_seed + count * SCALES[self.scale])
+
+
+def set_up(dataset: str = "digits", device: str = "auto", scale: str = "small", first_seed: int = 0) -> Lab:
+    """Load the data onto the device, set figures up, and pick the number of threads.
+
+    The chapters were written for ``digits``. On other data a verdict that differs is shown without failing the notebook.
+
+    Raises:
+        ValueError: unknown data set, device or scale.
+        RuntimeError: ``cuda`` asked for where there is none; data not at hand.
+    """
+    if scale not in SCALES:
+        raise ValueError(f"unknown scale {scale!r}; there are {', '.join(SCALES)}")
+    if device not in ("auto", "cpu", "cuda", "mps"):
+        raise ValueError(f"unknown device {device!r}; there are auto, cpu, cuda, mps")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError('DEVICE = "cuda", but torch sees no GPU here; use "auto" or "cpu" '
+                           '(on Colab: Runtime, Change runtime type, GPU)')
+    if device == "cpu":
+        torch.set_num_threads(1)  # Networks this small: two threads lose more in waiting than they gain.
+    figures.use_style()
+    claims.strict = dataset == "digits"
+    return Lab(data.load(dataset, device), device, scale, first_seed)

@@ -1,0 +1,102 @@
+"""What does each nonlinearity receive? Moments, percentiles and histograms of the layer inputs.
+
+The *input of layer ℓ's nonlinearity*, called z in the course, is what comes out of the matrix product, or of the normalizer
+where there is one. Its drift during training is what Ioffe & Szegedy 2015 named internal covariate shift.
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from bncourse.nets import activations
+
+
+@torch.no_grad()
+def nonlinearity_inputs(net: nn.Module, x: Tensor) -> dict[int, Tensor]:
+    """Run ``net`` on ``x`` and return z of every hidden layer: {layer: (M, units, B)}.
+
+    For a ``Stack``, x is (M, B, features). A plain MLP takes (B, features) and counts as M = 1.
+    """
+    kept = {}
+    layers = getattr(net, "layers", net)
+    members = getattr(net, "members", 1)
+
+    def keep(layer):
+        def hook(module, inputs):
+            z = inputs[0].detach()
+            kept[layer] = z.view(members, -1, z.shape[-1]) if hasattr(net, "members") else z.T[None]
+        return hook
+
+    handles = [module.register_forward_pre_hook(keep(layer)) for layer, module in activations(layers).items()]
+    try:
+        net(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return kept
+
+
+class Moments:
+    """How far each unit's mean and standard deviation have moved: since the start, and since the last update.
+
+    Per layer, averaged over units and in units of each unit's own standard deviation at its first call:
+    ``mean``, ``sd``: |mean| and standard deviation of z now;
+    ``mean_drift``, ``sd_drift``: |Δ| against the first call (Santurkar et al. 2018, Fig. 8, right-hand panels);
+    ``mean_step``, ``sd_step``: |Δ| against the previous call, NaN unless that was one step earlier (Fig. 8, left).
+    It remembers, so make a new one for every call of ``train``.
+    """
+
+    def __init__(self) -> None:
+        self.first, self.last, self.last_step = {}, {}, None
+
+    def __call__(self, net: nn.Module, x: Tensor, step: int) -> pd.DataFrame:
+        rows = []
+        consecutive = self.last_step is not None and step == self.last_step + 1
+        for layer, z in nonlinearity_inputs(net, x).items():
+            mean, sd = z.mean(-1), z.std(-1)
+            first_mean, first_sd = self.first.setdefault(layer, (mean, sd))
+            last_mean, last_sd = self.last[layer] if consecutive else (mean * torch.nan, sd * torch.nan)
+            # A unit that never varies has no scale of its own; it is left out rather than divided by zero.
+            scale = torch.where(first_sd > 1e-12, first_sd, torch.nan)
+            columns = {"mean": mean.abs(), "sd": sd,
+                       "mean_drift": (mean - first_mean).abs() / scale, "sd_drift": (sd - first_sd).abs() / scale,
+                       "mean_step": (mean - last_mean).abs() / scale, "sd_step": (sd - last_sd).abs() / scale}
+            rows.append(pd.DataFrame({"member": range(len(z)), "layer": layer} |
+                                     {name: values.nanmean(1).tolist() for name, values in columns.items()}))
+            self.last[layer] = mean, sd
+        self.last_step = step
+        return pd.concat(rows, ignore_index=True)
+
+
+def percentiles(net: nn.Module, x: Tensor, step: int, unit: int = 0) -> pd.DataFrame:
+    """The {15, 50, 85}th percentiles of z (Ioffe & Szegedy 2015, Fig. 1b, c): ``p15, p50, p85`` of one unit, and
+    ``spread``, p85 − p15 averaged over all units of the layer."""
+    rows = []
+    for layer, z in nonlinearity_inputs(net, x).items():
+        q = torch.quantile(z, torch.tensor([.15, .5, .85], device=z.device), dim=-1)  # (3, M, units)
+        rows.append(pd.DataFrame({"member": range(len(z)), "layer": layer}
+                                 | {name: q[i, :, unit].tolist() for i, name in enumerate(("p15", "p50", "p85"))}
+                                 | {"spread": (q[2] - q[0]).mean(1).tolist()}))
+    return pd.concat(rows, ignore_index=True)
+
+
+class Histograms:
+    """The distribution of z, all units of a layer together: ``bin`` (centre) and ``density``, one row per bin.
+
+    Values beyond ``limit`` are counted in the outermost bins, so the density always adds up to one.
+    """
+
+    def __init__(self, limit: float = 4.0, bins: int = 40) -> None:
+        self.edges = np.linspace(-limit, limit, bins + 1)
+
+    def __call__(self, net: nn.Module, x: Tensor, step: int) -> pd.DataFrame:
+        low, high = self.edges[0], self.edges[-1]
+        centres, width = (self.edges[:-1] + self.edges[1:]) / 2, self.edges[1] - self.edges[0]
+        rows = []
+        for layer, z in nonlinearity_inputs(net, x).items():
+            for member, values in enumerate(z.flatten(1).cpu().numpy()):
+                counts, _ = np.histogram(values.clip(low, high), self.edges)
+                rows.append(pd.DataFrame({"member": member, "layer": layer, "bin": centres,
+                                          "density": counts / len(values) / width}))
+        return pd.concat(rows, ignore_index=True)

@@ -1,0 +1,209 @@
+"""Train many seeds and learning rates of one network at once; get one tidy frame back.
+
+Plain stochastic gradient descent, as in Santurkar et al. 2018: no momentum, no weight decay. A seed fixes the initial weights
+and the order of the batches, and both are the same for every network trained under that seed, so that differences between
+networks can be taken seed by seed.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bncourse.data import Data
+from bncourse.nets import MLP, Stack
+
+# A probe looks at (network, one batch of inputs per member, step) and returns a frame with a column "member".
+Probe = Callable[[nn.Module, Tensor, int], pd.DataFrame]
+
+STATISTICS_EXAMPLES = 2048  # How many training images recompute a network's statistics; digits has fewer.
+PROBE_EXAMPLES = 512  # The fixed training batch that probes and the training loss look at.
+
+
+def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int], lrs: Sequence[float], steps: int,
+          batch_size: int = 128, record: Sequence[int] | None = None, probes: Sequence[Probe] = (),
+          **labels) -> pd.DataFrame:
+    """Train ``build(seed)`` for every learning rate and seed, and look at it at the steps in ``record``.
+
+    Args:
+        build: seed -> network. MLPs are trained side by side in one ``Stack``, anything else one after another.
+        record: steps to look at; step t means "after t updates". Default: 11 steps, evenly spread from 0 to ``steps``.
+        probes: called at each recorded step in training mode on a fixed training batch.
+        labels: constant columns of the frame, for example ``norm="batch"``.
+
+    Returns:
+        A frame with a row per (lr, seed, step), times layers and whatever else the probes tell apart, and the columns
+        ``train_loss``, ``train_accuracy``: training mode (batch statistics, noise on), on a fixed training batch;
+        ``test_accuracy``: evaluation mode with statistics recomputed on clean training data;
+        ``test_accuracy_running``: evaluation mode with the running statistics of training;
+        ``diverged``: the loss has been infinite or NaN. From then on accuracies are chance and the loss infinite: a run
+        that blew up is counted, not dropped.
+
+    Raises:
+        ValueError: no seeds, no learning rates, or a batch larger than the training set.
+    """
+    seeds, lrs = list(seeds), list(lrs)
+    if not seeds or not lrs:
+        raise ValueError(f"nothing to train: seeds={seeds}, lrs={lrs}; give at least one of each")
+    if batch_size > len(data.x_train):
+        raise ValueError(f"batch_size={batch_size}, but {data.name} has {len(data.x_train)} training examples")
+    record = sorted(set(record)) if record is not None else [round(steps * i / 10) for i in range(11)]
+
+    runs = [(lr, seed) for lr in lrs for seed in seeds]
+    models = {seed: build(seed) for seed in seeds}
+    together = all(isinstance(model, MLP) for model in models.values())
+    groups = [runs] if together else [[run] for run in runs]
+    # The fork keeps the reader's own random numbers out of this, and this out of theirs.
+    with torch.random.fork_rng(devices=[data.x_train.device] if data.x_train.is_cuda else []):
+        frames = []
+        for group in groups:
+            torch.manual_seed(hash((tuple(seeds), tuple(group))) % 2**31)  # For noise inside the network.
+            net = (Stack if together else Alone)([models[seed] for _, seed in group]).to(data.x_train.device)
+            frames.append(_train_group(net, data, group, steps, batch_size, record, probes))
+    return pd.concat(frames, ignore_index=True).assign(**labels)
+
+
+class Alone(nn.Module):
+    """One network of any kind behind the interface of ``Stack``: (1, B, features) -> (1, B, classes)."""
+
+    members = 1
+
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        super().__init__()
+        import copy
+
+        [model] = models
+        self.layers = copy.deepcopy(model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x[0])[None]
+
+
+def batches(count: int, batch_size: int, seed: int) -> Iterator[Tensor]:
+    """Indices of one batch after another, shuffled anew in every pass; the short remainder of a pass is left out."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield from torch.randperm(count, generator=generator).split(batch_size)[:count // batch_size]
+
+
+def _train_group(net, data, runs, steps, batch_size, record, probes) -> pd.DataFrame:
+    device, members = data.x_train.device, len(runs)
+    x_train = data.x_train.flatten(1) if isinstance(net, Stack) else data.x_train
+    seeds = list(dict.fromkeys(seed for _, seed in runs))
+    orders = [batches(len(x_train), batch_size, seed) for seed in seeds]
+    order_of = torch.tensor([seeds.index(seed) for _, seed in runs], device=device)
+    lr = torch.tensor([lr for lr, _ in runs], device=device)[:, None]
+    alive = torch.ones(members, dtype=torch.bool, device=device)
+    parameters = list(net.parameters())
+
+    frames = []
+    net.train()
+    for step in range(steps + 1):
+        if step in record:
+            frames.append(_look(net, data, step, ~alive, runs, probes))
+        if step == steps:
+            return pd.concat(frames, ignore_index=True)
+        index = torch.stack([next(order) for order in orders]).to(device)[order_of]
+        losses = _losses(net(x_train[index]), data.y_train[index])
+        alive &= torch.isfinite(losses)
+        gradients = torch.autograd.grad(losses[alive].sum(), parameters) if alive.any() else parameters
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients):
+                mine = parameter.view(members, -1)
+                mine.copy_(torch.where(alive[:, None], mine - lr * gradient.reshape(members, -1), 0))
+
+
+def _losses(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of each member, (M, B, classes) and (M, B) -> (M,), in nats."""
+    return F.cross_entropy(logits.transpose(1, 2), y, reduction="none").mean(1)
+
+
+@torch.no_grad()
+def _look(net, data, step, diverged, runs, probes) -> pd.DataFrame:
+    """Everything that is recorded at one step. The network is as before when this returns."""
+    flat = isinstance(net, Stack)
+    x_train, x_test = (x.flatten(1) if flat else x for x in (data.x_train, data.x_test))
+
+    def for_each(x):
+        return x.expand(len(runs), *x.shape)
+
+    def accuracy(logits, y):
+        return torch.where(diverged, 1 / data.classes, (logits.argmax(-1) == y).float().mean(1))
+
+    x, y = for_each(x_train[:PROBE_EXAMPLES]), for_each(data.y_train[:PROBE_EXAMPLES])
+    with untouched(net):
+        net.train()
+        logits = net(x)
+    with untouched(net):
+        net.eval()
+        running = accuracy(net(for_each(x_test)), data.y_test)
+        recompute_statistics(net, for_each(x_train[:STATISTICS_EXAMPLES]))
+        clean = accuracy(net(for_each(x_test)), data.y_test)
+    frame = pd.DataFrame({
+        "member": range(len(runs)),
+        "lr": [lr for lr, _ in runs],
+        "seed": [seed for _, seed in runs],
+        "step": step,
+        "train_loss": torch.where(diverged, math.inf, _losses(logits, y)).tolist(),
+        "train_accuracy": accuracy(logits, y).tolist(),
+        "test_accuracy": clean.tolist(),
+        "test_accuracy_running": running.tolist(),
+        "diverged": diverged.tolist(),
+    })
+    for probe in probes:
+        with untouched(net):
+            seen = probe(net.train(), x, step)
+        shared = [column for column in seen.columns if column in frame.columns]
+        frame = frame.merge(seen, on=shared)
+    return frame.drop(columns="member")
+
+
+@contextmanager
+def untouched(net: nn.Module):
+    """Leave buffers, train/eval mode and random numbers as they were, whatever happens inside."""
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    modes = {module: module.training for module in net.modules()}
+    devices = sorted({p.device.index for p in net.parameters() if p.is_cuda})
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield net
+        finally:
+            with torch.no_grad():
+                for name, buffer in net.named_buffers():
+                    buffer.copy_(buffers[name])
+            for module, training in modes.items():
+                module.training = training
+
+
+@torch.no_grad()
+def recompute_statistics(net: nn.Module, x: Tensor) -> None:
+    """Replace running statistics by those of ``x``, from one clean pass: no noise, the weights as they are.
+
+    Source: Ioffe & Szegedy 2015, Algorithm 2; called "precise" batch normalization by Wu & Johnson 2021. Mode is restored;
+    networks without running statistics pass through unchanged.
+    """
+    modes = {module: module.training for module in net.modules()}
+    tracking = [module for module in net.modules() if getattr(module, "running_mean", None) is not None]
+    noisy = [module for module in net.modules() if hasattr(module, "n_mu")]
+    momenta = [module.momentum for module in tracking]
+    noises = [(module.n_mu, module.n_sigma, module.r_mu, module.r_sigma) for module in noisy]
+    net.eval()
+    for module in tracking:
+        module.train()
+        module.reset_running_stats()
+        module.momentum = None  # The plain average of all batches, here of one.
+    for module in noisy:
+        module.n_mu, module.n_sigma, module.r_mu, module.r_sigma = 0.0, 1.0, 0.0, 0.0
+    try:
+        net(x)
+    finally:
+        for module, momentum in zip(tracking, momenta):
+            module.momentum = momentum
+        for module, noise in zip(noisy, noises):
+            module.n_mu, module.n_sigma, module.r_mu, module.r_sigma = noise
+        for module, training in modes.items():
+            module.training = training

@@ -1,0 +1,133 @@
+"""Figures with sliders, on a live kernel and on a page without one.
+
+``explore(draw, name=[values, ...])`` is all there is to it. On a live kernel (Lab, VS Code, Colab) it gives ipywidgets and
+draws on demand. While the book is built it draws every frame, and the page gets plain ``<input type="range">`` sliders over
+them: no kernel, no library, and keyboard, touch and screen readers work by themselves.
+"""
+
+import itertools
+import json
+import os
+from collections.abc import Callable, Sequence
+from html import escape
+
+from bncourse.figures import svg
+
+
+def in_book_build() -> bool:
+    return os.environ.get("BNCOURSE_BOOK") == "1"
+
+
+class explore:
+    """A figure with one slider per keyword.
+
+    Args:
+        draw: called with one value of each name; returns a matplotlib figure.
+        alt: what the frame shows, in words: a function of the same arguments, or text with ``{name}`` in it.
+        caption: shown below.
+        labels: slider names for the reader; default: the argument names.
+        values: ``name=[values]``, the positions of each slider.
+
+    Raises:
+        ValueError: no slider, or one with fewer than two positions.
+    """
+
+    def __init__(self, draw: Callable, *, alt: str | Callable[..., str], caption: str = "",
+                 labels: dict[str, str] | None = None, **values: Sequence) -> None:
+        if not values:
+            raise ValueError("explore needs at least one slider: explore(draw, alt=..., step=[0, 10, 100])")
+        for name, positions in values.items():
+            if len(positions) < 2:
+                raise ValueError(f"slider {name!r} has {len(positions)} position(s); it needs at least 2 to slide")
+        self.draw, self.alt, self.caption = draw, alt, caption
+        self.values = {name: list(positions) for name, positions in values.items()}
+        self.labels = {name: (labels or {}).get(name, name.replace("_", " ")) for name in values}
+
+    def frame(self, **chosen) -> str:
+        """One frame as an SVG element."""
+        alt = self.alt(**chosen) if callable(self.alt) else self.alt.format(**chosen)
+        return svg(self.draw(**chosen), alt)
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        if in_book_build():
+            return {"text/html": self.html(), "text/plain": "a figure with sliders"}
+        view = self.live()._repr_mimebundle_()
+        # For viewers without widgets: the first frame, still.
+        return {**view, "text/html": self.html(all_frames=False)}
+
+    def html(self, all_frames: bool = True) -> str:
+        """A ``<figure class="explore">`` with a frame for every setting, or only the first, without sliders."""
+        indices = itertools.product(*(range(len(positions)) for positions in self.values.values()))
+        frames = []
+        for number, index in enumerate(indices):
+            chosen = {name: positions[i] for (name, positions), i in zip(self.values.items(), index)}
+            key = ",".join(map(str, index))
+            frames.append(f'<div class="explore-frame" data-key="{key}"{" hidden" if number else ""}>'
+                          f"{self.frame(**chosen)}</div>")
+            if not all_frames:
+                break
+        controls = "".join(self._control(name) for name in self.values) if all_frames else ""
+        caption = f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else ""
+        name = escape("Figure with sliders: " + ", ".join(self.labels.values()))
+        return (f'<figure class="explore" aria-label="{name}"><div class="explore-frames">{"".join(frames)}</div>'
+                f'<div class="explore-controls">{controls}</div>{caption}</figure>')
+
+    def _control(self, name: str) -> str:
+        positions = [str(value) for value in self.values[name]]
+        return (f'<label class="explore-control"><span class="explore-name">{escape(self.labels[name])}</span>'
+                f'<input type="range" min="0" max="{len(positions) - 1}" step="1" value="0" '
+                f"data-labels='{escape(json.dumps(positions, ensure_ascii=False))}' "
+                f'aria-valuetext="{escape(positions[0])}"><output>{escape(positions[0])}</output></label>')
+
+    def live(self):
+        """The ipywidgets version: sliders and a picture, redrawn when a slider moves. Works on ipywidgets 7 and 8."""
+        import ipywidgets
+
+        sliders = {name: ipywidgets.SelectionSlider(options=[(str(value), value) for value in positions],
+                                                    description=self.labels[name], continuous_update=False,
+                                                    style={"description_width": "initial"},
+                                                    layout=ipywidgets.Layout(width="95%", max_width="560px"))
+                   for name, positions in self.values.items()}
+        picture = ipywidgets.HTML()
+
+        def redraw(_=None) -> None:
+            picture.value = self.frame(**{name: slider.value for name, slider in sliders.items()})
+
+        for slider in sliders.values():
+            slider.observe(redraw, names="value")
+        redraw()
+        return ipywidgets.VBox([picture, *sliders.values(), ipywidgets.HTML(escape(self.caption))])
+
+
+class predict:
+    """A question to commit to before the experiment: options with a reply each, in plain HTML.
+
+    The reply belongs to the choice, not to the outcome: what is true is measured below it.
+
+    Args:
+        question: what the reader is asked.
+        options: ``{answer: reply}``, two or more.
+    """
+
+    def __init__(self, question: str, options: dict[str, str]) -> None:
+        if len(options) < 2:
+            raise ValueError(f"a prediction needs at least 2 options to choose from, got {len(options)}")
+        self.question, self.options = question, options
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        return {"text/html": self.html(), "text/plain": f"Predict first: {self.question} ({' / '.join(self.options)})"}
+
+    def html(self) -> str:
+        import hashlib
+
+        group = "predict-" + hashlib.sha1(self.question.encode()).hexdigest()[:8]
+        # Shown by a style rule, so that it works on a page without a kernel and in a notebook without the page's script.
+        rule = f"<style>.{group} p.predict-reply{{display:none}}" + "".join(
+            f".{group}:has(input[value='{i}']:checked) p[data-reply='{i}']{{display:block}}"
+            for i in range(len(self.options))) + "</style>"
+        inputs = "".join(f'<label><input type="radio" name="{group}" value="{i}"> {escape(option)}</label>'
+                         for i, option in enumerate(self.options))
+        replies = "".join(f'<p class="predict-reply" data-reply="{i}">{escape(reply)}</p>'
+                          for i, reply in enumerate(self.options.values()))
+        return (f'{rule}<fieldset class="predict {group}"><legend>Predict first</legend>'
+                f'<p class="predict-question">{escape(self.question)}</p>{inputs}{replies}</fieldset>')
