@@ -1,0 +1,47 @@
+# The course in two commands: `make book` builds it, `make test` checks it. Both make .venv first and redo only what
+# changed. README.md has the same in plain pip.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8000
+
+book: ; @start=$$(date +%s) && $(MAKE) --no-print-directory $(VENV)/.installed && \
+	$(BIN)/python book/_ext/build.py --install-seconds $$(($$(date +%s) - start))
+
+# Tests and notebooks in one run, so that one closing line counts them all.
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n logical --dist loadgroup --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests book exercises
+
+serve: $(VENV)/.installed
+	@$(BIN)/python book/_ext/serve.py $(PORT)
+
+student: $(VENV)/.installed
+	$(BIN)/python -m bncourse student
+
+clean:
+	rm -rf $(VENV) _build build .pytest_cache .hypothesis *.egg-info
+
+.PHONY: book test serve student clean
+
+# Any of these will do; PYTHON=... picks one.
+PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python)
+
+# The stamp is written last, so an installation that was cut short is done again.
+$(VENV)/.installed: requirements.txt constraints.txt pyproject.toml
+	@found=; for python in $(PYTHONS); do \
+		version=$$($$python -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || continue; \
+		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then break; fi; \
+		found="$${found:+$$found, }$$python is $$version"; version=; \
+	done; \
+	if [ -z "$$version" ]; then \
+		echo "The course needs Python 3.11 or newer; found: $${found:-none ($(PYTHONS))}." \
+			"Install one, or name it: make book PYTHON=python3.12" >&2; exit 1; \
+	fi; \
+	$$python -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$$python ($$version) cannot make a virtual environment: its venv module is missing." \
+			"On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; \
+	rm -f $@; \
+	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Making $(VENV) with $$python ($$version)"; $$python -m venv --clear $(VENV); } && \
+	echo "Installing the packages of requirements.txt into $(VENV); torch is the largest, so this takes some minutes." && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt && touch $@
