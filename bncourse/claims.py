@@ -56,6 +56,22 @@ def interval(values: Sequence[float], ratio: bool = False, level: float = 0.95) 
     return Interval(*map(float, np.exp(ends) if ratio else ends), seeds=n)
 
 
+def per_seed(frame, y: str, **where) -> np.ndarray:
+    """One number per seed: column ``y`` of the rows that match ``where``, in order of seed, ready to subtract or divide.
+
+    Raises:
+        ValueError: no row, or more than one for some seed; names what still has to be picked.
+    """
+    rows = frame
+    for column, value in where.items():
+        rows = rows[rows[column] == value]
+    counts = rows.groupby("seed").size()
+    if counts.empty or counts.max() > 1:
+        raise ValueError(f"{y} where {where}: {'no rows' if counts.empty else f'{counts.max()} rows for one seed'}; "
+                         f"pick one value of each of {[c for c in ('norm', 'lr', 'step', 'layer') if c not in where]}")
+    return rows.sort_values("seed")[y].to_numpy(dtype=float)
+
+
 @dataclass(frozen=True)
 class Claim:
     """A sentence that a measurement can contradict.

@@ -41,7 +41,7 @@ class Moments:
     """How far each unit's mean and standard deviation have moved: since the start, and since the last update.
 
     Per layer, averaged over units and in units of each unit's own standard deviation at its first call:
-    ``mean``, ``sd``: |mean| and standard deviation of z now;
+    ``mean``, ``sd``, ``moved``: |mean| and standard deviation of z now, and |Δmean|, all three in plain units of z;
     ``mean_drift``, ``sd_drift``: |Δ| against the first call (Santurkar et al. 2018, Fig. 8, right-hand panels);
     ``mean_step``, ``sd_step``: |Δ| against the previous call, NaN unless that was one step earlier (Fig. 8, left).
     It remembers, so make a new one for every call of ``train``.
@@ -59,7 +59,7 @@ class Moments:
             last_mean, last_sd = self.last[layer] if consecutive else (mean * torch.nan, sd * torch.nan)
             # A unit that never varies has no scale of its own; it is left out rather than divided by zero.
             scale = torch.where(first_sd > 1e-12, first_sd, torch.nan)
-            columns = {"mean": mean.abs(), "sd": sd,
+            columns = {"mean": mean.abs(), "sd": sd, "moved": (mean - first_mean).abs(),
                        "mean_drift": (mean - first_mean).abs() / scale, "sd_drift": (sd - first_sd).abs() / scale,
                        "mean_step": (mean - last_mean).abs() / scale, "sd_step": (sd - last_sd).abs() / scale}
             rows.append(pd.DataFrame({"member": range(len(z)), "layer": layer} |
