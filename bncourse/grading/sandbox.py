@@ -1,0 +1,218 @@
+"""Starting a worker where it can do no harm, and talking to it against the clock.
+
+With bubblewrap the worker sees an empty file system into which only Python, its packages and the operating system's
+libraries are mounted, read-only: no home, no repository, no other submission, no network, no other process. Linux only.
+"""
+
+import os
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from .calls import Reply
+from .feedback import GradingError
+from .wire import ProtocolError, frame, frame_call, read_json, read_reply
+
+PACKAGE = Path(__file__).resolve().parents[1]
+STARTING = 120  # seconds: importing torch on a cold and busy disk
+HOW_TO_INSTALL = (
+    "student code runs in a sandbox, and bubblewrap is not installed: sudo apt install bubblewrap (Debian, Ubuntu), "
+    "sudo dnf install bubblewrap (Fedora). It exists for Linux only; elsewhere grade in a Linux machine or container. "
+    "--unsafe grades without it: only for code you would run yourself."
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one submission may use. Seconds of wall time for a step (a cell, a call) and in all; bytes; processes."""
+
+    step: float = 10.0
+    memory: int = 2**30
+    file_size: int = 2**26
+    scratch: int = 2**27
+    processes: int = 32
+
+    @property
+    def total(self) -> float:
+        return 6 * self.step
+
+
+class Died(Exception):
+    """The worker ended, or broke the protocol, in the middle of a step."""
+
+
+class TooSlow(Exception):
+    """A step, or the submission as a whole, ran out of time."""
+
+
+def check_sandbox(unsafe: bool) -> None:
+    """Raises `GradingError` when student code cannot be run here the way it was asked for."""
+    if sys.platform == "win32":
+        raise GradingError("grading runs on Linux only (the notebooks themselves run anywhere); use WSL or a container")
+    if not unsafe and not shutil.which("bwrap"):
+        raise GradingError(HOW_TO_INSTALL)
+    Worker(Limits(), unsafe, slot=0).close()
+
+
+def visible() -> list[Path]:
+    """What a worker needs to read: the system's libraries, this Python, and the folders its packages are in."""
+    places = [Path(p) for p in ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt", "/etc/ld.so.cache", "/nix")]
+    places += [Path(sys.prefix), Path(sys.base_prefix), Path(sysconfig.get_path("stdlib"))]
+    # A path entry that is not a packages folder may be the repository, where the solutions are.
+    places += [Path(p) for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]
+    return [place for place in dict.fromkeys(places) if place.exists()]
+
+
+def command(limits: Limits, unsafe: bool, slot: int) -> tuple[list[str], dict]:
+    """The command that starts a worker, and its environment."""
+    env = {
+        "PATH": "/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "BNCOURSE_WORKER": "1",
+        "CUDA_VISIBLE_DEVICES": "",  # grading is on the CPU, so that a class is judged alike everywhere
+        "OMP_NUM_THREADS": "1",
+        "MPLBACKEND": "agg",
+        "PYTHONPATH": str(PACKAGE.parent) if unsafe else "/course",
+    }
+    worker = [sys.executable, "-B", "-P", "-m", f"{__package__}.worker"]
+    root = os.geteuid() == 0 and not unsafe
+    # Root's processes are not counted by the kernel's limit on processes, so a worker started by root changes to a user
+    # of its own; one a slot, or a fork bomb would use up its neighbour's limit.
+    ceilings = [100_000 + slot if root else 0, int(limits.total), limits.memory, limits.file_size]
+    ceilings += [0 if unsafe else limits.processes]  # outside of the sandbox all processes of the user would count
+    worker += map(str, ceilings)
+    if unsafe:
+        return worker, env | {"HOME": tempfile.gettempdir()}
+    spaces = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+    powers = ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if root else ["--unshare-user"]
+    # /tmp first: Python itself may lie under it, and is then mounted into it.
+    mounts = ["--perms", "1777", "--size", str(limits.scratch), "--tmpfs", "/tmp"]
+    mounts += ["--tmpfs", "/course", "--ro-bind", str(PACKAGE), f"/course/{PACKAGE.name}"]
+    for place in visible():
+        for parent in list(place.parents)[-2::-1]:  # outermost first; bubblewrap would close them to the worker's user
+            mounts += ["--perms", "0755", "--dir", str(parent)]
+        mounts += ["--ro-bind", str(place), str(place)]
+    return [
+        "bwrap", *spaces, *powers, "--die-with-parent", "--new-session", *mounts,
+        "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev",
+        "--remount-ro", "/course", "--remount-ro", "/", "--chdir", "/tmp", "--setenv", "HOME", "/tmp",
+        "--", *worker,
+    ], env  # fmt: skip
+
+
+class Worker:
+    """One process running one submission's code. Every method raises `Died` or `TooSlow`; then only `close` is left."""
+
+    def __init__(self, limits: Limits, unsafe: bool, slot: int, until: float | None = None):
+        self.limits, self.until = limits, until or time.monotonic() + 10 * STARTING
+        self.folder = tempfile.TemporaryDirectory(prefix="grade-") if unsafe else None
+        argv, env = command(limits, unsafe, slot)
+        self.process = subprocess.Popen(
+            argv,
+            env=env,
+            cwd=self.folder.name if self.folder else "/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        os.set_blocking(self.process.stdout.fileno(), False)
+        os.set_blocking(self.process.stdin.fileno(), False)
+        self.deadline = time.monotonic() + STARTING
+        try:
+            if read_json(self.read).get("id") != "ready":
+                raise Died("the worker did not say hello")
+        except (Died, TooSlow, ProtocolError) as error:
+            self.kill()
+            said = (self.process.stderr.read() or b"").decode(errors="replace").strip().splitlines()
+            self.close()
+            raise GradingError(
+                f"the worker for student code does not start: {said[-1] if said else error}. If bubblewrap may not "
+                "create namespaces here (some containers forbid it), grade on a machine where it may, or use --unsafe."
+            ) from error
+
+    def step(self) -> str:
+        """Starts the clock of a step; a fresh name for its reply, so that an earlier or forged one does not pass."""
+        now = time.monotonic()
+        self.deadline = min(now + self.limits.step, self.until)
+        if self.deadline <= now:
+            raise TooSlow(f"{self.limits.total:g} seconds for the whole submission are over")
+        return secrets.token_hex(8)
+
+    def run_cell(self, source: str) -> str:
+        """Runs a cell; the exception it raised as one line, or ""."""
+        ident, data = self.step(), source.encode(errors="replace")
+        self.write(frame({"do": "cell", "id": ident, "size": len(data)}) + data)
+        error = self.answer(ident).get("error")
+        if not isinstance(error, str):
+            raise Died("the reply to a cell is malformed")
+        return error[:300]
+
+    def call(self, name: str, args: list, seed: int) -> Reply:
+        ident = self.step()
+        self.write(frame_call(ident, name, args, seed))
+        try:
+            return read_reply(self.answer(ident), self.read)
+        except ProtocolError as error:
+            raise Died(str(error)) from error
+
+    def answer(self, ident: str) -> dict:
+        try:
+            message = read_json(self.read)
+        except ProtocolError as error:
+            raise Died(str(error)) from error
+        if message.get("id") != ident:
+            raise Died("a reply that nobody asked for")
+        return message
+
+    def read(self, n: int) -> bytes:
+        data = bytearray()
+        while len(data) < n:
+            self.wait(self.process.stdout, for_reading=True)
+            piece = os.read(self.process.stdout.fileno(), min(n - len(data), 2**20))
+            if not piece:
+                raise Died("the process ended")
+            data += piece
+        return bytes(data)
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            self.wait(self.process.stdin, for_reading=False)
+            try:
+                view = view[os.write(self.process.stdin.fileno(), view[:65536]) :]
+            except BlockingIOError:
+                continue
+            except BrokenPipeError as error:
+                raise Died("the process ended") from error
+
+    def wait(self, pipe, for_reading: bool) -> None:
+        left = max(0.0, self.deadline - time.monotonic())
+        if not any(select.select([pipe] if for_reading else [], [] if for_reading else [pipe], [], left)):
+            raise TooSlow(f"no end after {self.limits.step:g} seconds")
+
+    def kill(self) -> None:
+        # In the sandbox the death of bubblewrap takes every process with it; without, the process group has to do.
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+
+    def close(self) -> None:
+        self.kill()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            try:
+                pipe.close()
+            except OSError:  # unsent bytes to a dead worker
+                pass
+        if self.folder:
+            self.folder.cleanup()
