@@ -182,10 +182,11 @@ class Verdict:
 def number(x: float) -> str:
     """Three significant digits, thousands separated, a real minus sign."""
     if x == 0 or not math.isfinite(x):
-        text = f"{x:.0f}"
+        text = f"{abs(x) if x == 0 else x:.0f}"  # Never a minus zero.
     elif abs(x) >= 1e6 or abs(x) < 1e-3:
-        mantissa, exponent = f"{x:.1e}".split("e")
+        mantissa, exponent = f"{x:.2e}".split("e")
         text = f"{mantissa}·10^{int(exponent)}"
     else:
-        text = f"{x:,.{max(0, 2 - math.floor(math.log10(abs(x))))}f}"
+        rounded = float(f"{x:.2e}")  # Before counting digits: 9.996 has one decimal, because it is 10.0.
+        text = f"{x:,.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}"
     return text.replace("-", "−")

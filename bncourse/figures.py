@@ -96,7 +96,7 @@ def svg(fig, alt: str) -> str:
     used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', body))
     body = re.sub(r' id="([^"]+)"', lambda m: f' id="{own}-{m[1]}"' if m[1] in used else "", body)
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{own}-", body)
-    body = re.sub(r"\n\s*", "\n", body).replace(' xlink:href="#', ' href="#')
+    body = re.sub(r"\n\s*", "\n", body).replace(' xlink:href="', ' href="')
     # Matplotlib asks for its own font by name; the page's is already there.
     body = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1; font-family: inherit", body)
     return (f'<svg role="img" aria-label="{escape(alt)}" viewBox="0 0 {width} {height}" '

@@ -41,6 +41,7 @@ def set_up(dataset: str = "digits", device: str = "auto", scale: str = "small", 
                            '(on Colab: Runtime, Change runtime type, GPU)')
     if device == "cpu":
         torch.set_num_threads(1)  # Networks this small: two threads lose more in waiting than they gain.
+    loaded = data.load(dataset, device)  # First: a misspelt name must not leave claims unchecked.
     figures.use_style()
     claims.strict = dataset == "digits"
-    return Lab(data.load(dataset, device), device, scale, first_seed)
+    return Lab(loaded, device, scale, first_seed)

@@ -63,7 +63,8 @@ def mlp(sizes: Sequence[int], norm: str = "none", init: str | float = "he", acti
     generator = torch.Generator().manual_seed(seed)
     layers = OrderedDict()
     for layer, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:]), start=1):
-        linear = nn.Linear(fan_in, fan_out)
+        # Without torch's own initialization, which would draw from the reader's random numbers.
+        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
         initialize(linear, init, generator)
         layers[f"linear{layer}"] = linear
         if layer < len(sizes) - 1:

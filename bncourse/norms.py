@@ -29,6 +29,10 @@ class BatchNorm(nn.Module):
             the batch; NaN or infinity in the batch.
     """
 
+    # A reader's own network should stop at the first NaN. One of many trained side by side must not stop the others:
+    # ``train`` switches this off on its copies, and counts the run as diverged.
+    refuse_nonfinite = True
+
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
                  track_running_stats: bool = True, device=None, dtype=None, *, bias: bool = True) -> None:
         super().__init__()
@@ -73,7 +77,7 @@ class BatchNorm(nn.Module):
             axes = [axis for axis in range(x.dim()) if axis != 1]
             # One pass over centred values. E[x^2] - E[x]^2 would cancel to garbage, even below zero, for a large mean.
             var, mean = torch.var_mean(x_wide, axes, correction=0)
-            if self.training and self.track_running_stats:
+            if self.training and self.track_running_stats and self.running_mean is not None:
                 self._update_running(mean, var, count=x.numel() // self.num_features)
         else:
             mean, var = self.running_mean, self.running_var
@@ -117,7 +121,7 @@ class BatchNorm(nn.Module):
         if use_batch and values < 2:
             raise ValueError(f"batch of {x.shape[0]}: batch statistics need at least 2 values per channel (got shape "
                              f"{shape}); use a larger batch, eval mode with running statistics, or GroupNorm")
-        if not torch.isfinite(x).all():
+        if self.refuse_nonfinite and not torch.isfinite(x).all():
             per_channel = ~torch.isfinite(x.detach()).movedim(1, 0).flatten(1).all(1)
             channels = per_channel.nonzero().flatten().tolist()
             raise ValueError(f"NaN or infinity in the batch, channels {channels[:5]}{'...' if len(channels) > 5 else ''}: "
@@ -126,7 +130,7 @@ class BatchNorm(nn.Module):
 
     def extra_repr(self) -> str:
         return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-                f"track_running_stats={self.track_running_stats}")
+                f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}")
 
 
 class CovariateNoise(nn.Module):
@@ -190,8 +194,10 @@ class FrozenBatchNorm(nn.Module):
     """Batch normalization with the statistics of the first batch it ever sees, kept for good: a control.
 
     It scales the network like batch normalization at initialization and never again: no statistic follows the weights,
-    and no gradient flows through one. Shapes as ``BatchNorm``.
+    and no gradient flows through one. Shapes and errors as ``BatchNorm``; only the first batch needs two values per channel.
     """
+
+    refuse_nonfinite = True
 
     def __init__(self, num_features: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -203,6 +209,7 @@ class FrozenBatchNorm(nn.Module):
         self.register_buffer("is_set", torch.tensor(False))
 
     def forward(self, x: Tensor) -> Tensor:
+        BatchNorm._check(self, x, use_batch=not self.is_set)
         if not self.is_set:
             var, mean = torch.var_mean(x.detach(), [axis for axis in range(x.dim()) if axis != 1], correction=0)
             self.mean.copy_(mean)

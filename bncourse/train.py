@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bncourse.data import Data
 from bncourse.nets import MLP, Stack
+from bncourse.norms import BatchNorm, FrozenBatchNorm
 
 # A probe looks at (network, one batch of inputs per member, step) and returns a frame with a column "member".
 Probe = Callable[[nn.Module, Tensor, int], pd.DataFrame]
@@ -54,15 +55,21 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
     record = sorted(set(record)) if record is not None else [round(steps * i / 10) for i in range(11)]
 
     runs = [(lr, seed) for lr in lrs for seed in seeds]
-    models = {seed: build(seed) for seed in seeds}
-    together = all(isinstance(model, MLP) for model in models.values())
-    groups = [runs] if together else [[run] for run in runs]
     # The fork keeps the reader's own random numbers out of this, and this out of theirs.
     with torch.random.fork_rng(devices=[data.x_train.device] if data.x_train.is_cuda else []):
+        models = {}
+        for seed in seeds:
+            torch.manual_seed(seed)  # For networks that draw their weights from the global generator.
+            models[seed] = build(seed)
+        together = all(isinstance(model, MLP) for model in models.values())
+        groups = [runs] if together else [[run] for run in runs]
         frames = []
         for group in groups:
             torch.manual_seed(hash((tuple(seeds), tuple(group))) % 2**31)  # For noise inside the network.
             net = (Stack if together else Alone)([models[seed] for _, seed in group]).to(data.x_train.device)
+            for module in net.modules():
+                if isinstance(module, (BatchNorm, FrozenBatchNorm)):
+                    module.refuse_nonfinite = False
             frames.append(_train_group(net, data, group, steps, batch_size, record, probes))
     return pd.concat(frames, ignore_index=True).assign(**labels)
 
@@ -104,7 +111,7 @@ def _train_group(net, data, runs, steps, batch_size, record, probes) -> pd.DataF
     net.train()
     for step in range(steps + 1):
         if step in record:
-            frames.append(_look(net, data, step, ~alive, runs, probes))
+            frames.append(_look(net, data, step, alive, runs, probes))
         if step == steps:
             return pd.concat(frames, ignore_index=True)
         index = torch.stack([next(order) for order in orders]).to(device)[order_of]
@@ -123,8 +130,9 @@ def _losses(logits: Tensor, y: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _look(net, data, step, diverged, runs, probes) -> pd.DataFrame:
-    """Everything that is recorded at one step. The network is as before when this returns."""
+def _look(net, data, step, alive, runs, probes) -> pd.DataFrame:
+    """Everything that is recorded at one step. The network is as before when this returns; ``alive`` loses the members
+    whose loss is found not to be finite."""
     flat = isinstance(net, Stack)
     x_train, x_test = (x.flatten(1) if flat else x for x in (data.x_train, data.x_test))
 
@@ -138,6 +146,10 @@ def _look(net, data, step, diverged, runs, probes) -> pd.DataFrame:
     with untouched(net):
         net.train()
         logits = net(x)
+    losses = _losses(logits, y)
+    # The last update may have been the one too many; the next batch would show it only after this row was written.
+    alive &= torch.isfinite(losses)
+    diverged = ~alive
     with untouched(net):
         net.eval()
         running = accuracy(net(for_each(x_test)), data.y_test)
@@ -148,7 +160,7 @@ def _look(net, data, step, diverged, runs, probes) -> pd.DataFrame:
         "lr": [lr for lr, _ in runs],
         "seed": [seed for _, seed in runs],
         "step": step,
-        "train_loss": torch.where(diverged, math.inf, _losses(logits, y)).tolist(),
+        "train_loss": torch.where(diverged, math.inf, losses).tolist(),
         "train_accuracy": accuracy(logits, y).tolist(),
         "test_accuracy": clean.tolist(),
         "test_accuracy_running": running.tolist(),

@@ -51,9 +51,11 @@ class explore:
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         if in_book_build():
             return {"text/html": self.html(), "text/plain": "a figure with sliders"}
-        view = self.live()._repr_mimebundle_()
-        # For viewers without widgets: the first frame, still.
-        return {**view, "text/html": self.html(all_frames=False)}
+        # Written out, because a widget of ipywidgets 7 (Colab) has no bundle to give. The HTML is for viewers without
+        # widgets: the first frame, still.
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.live().model_id}
+        return {"application/vnd.jupyter.widget-view+json": view, "text/html": self.html(all_frames=False),
+                "text/plain": "a figure with sliders"}
 
     def html(self, all_frames: bool = True) -> str:
         """A ``<figure class="explore">`` with a frame for every setting, or only the first, without sliders."""

@@ -9,28 +9,36 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bncourse.nets import activations
+from bncourse.nets import Stack, activations
+from bncourse.train import untouched
 
 
 @torch.no_grad()
 def nonlinearity_inputs(net: nn.Module, x: Tensor) -> dict[int, Tensor]:
     """Run ``net`` on ``x`` and return z of every hidden layer: {layer: (M, units, B)}.
 
-    For a ``Stack``, x is (M, B, features). A plain MLP takes (B, features) and counts as M = 1.
+    For a ``Stack``, x is (M, B, features). A plain MLP takes (B, features) and counts as M = 1. Any network whose
+    nonlinearities are children called ``act1``, ``act2``, … will do; of an image, every position counts as an example.
+
+    Raises:
+        ValueError: no child of such a name.
     """
     kept = {}
     layers = getattr(net, "layers", net)
-    members = getattr(net, "members", 1)
+    listened = activations(layers)
+    if not listened:
+        raise ValueError(f"{type(layers).__name__} has no hidden layer to look at: call its nonlinearities act1, act2, …")
 
     def keep(layer):
         def hook(module, inputs):
             z = inputs[0].detach()
-            kept[layer] = z.view(members, -1, z.shape[-1]) if hasattr(net, "members") else z.T[None]
+            kept[layer] = z.view(net.members, -1, z.shape[-1]) if isinstance(net, Stack) else z.movedim(1, 0).flatten(1)[None]
         return hook
 
-    handles = [module.register_forward_pre_hook(keep(layer)) for layer, module in activations(layers).items()]
+    handles = [module.register_forward_pre_hook(keep(layer)) for layer, module in listened.items()]
     try:
-        net(x)
+        with untouched(net):  # In training mode, running statistics would follow the probe's batch.
+            net(x)
     finally:
         for handle in handles:
             handle.remove()
@@ -44,7 +52,7 @@ class Moments:
     ``mean``, ``sd``, ``moved``: |mean| and standard deviation of z now, and |Δmean|, all three in plain units of z;
     ``mean_drift``, ``sd_drift``: |Δ| against the first call (Santurkar et al. 2018, Fig. 8, right-hand panels);
     ``mean_step``, ``sd_step``: |Δ| against the previous call, NaN unless that was one step earlier (Fig. 8, left).
-    It remembers, so make a new one for every call of ``train``.
+    It remembers; a step that is not later than the last one begins a new run.
     """
 
     def __init__(self) -> None:
@@ -52,6 +60,8 @@ class Moments:
 
     def __call__(self, net: nn.Module, x: Tensor, step: int) -> pd.DataFrame:
         rows = []
+        if self.last_step is not None and step <= self.last_step:
+            self.__init__()
         consecutive = self.last_step is not None and step == self.last_step + 1
         for layer, z in nonlinearity_inputs(net, x).items():
             mean, sd = z.mean(-1), z.std(-1)
