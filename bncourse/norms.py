@@ -80,7 +80,7 @@ class BatchNorm(nn.Module):
             if self.training and self.track_running_stats and self.running_mean is not None:
                 self._update_running(mean, var, count=x.numel() // self.num_features)
         else:
-            mean, var = self.running_mean, self.running_var
+            mean, var = self.running_mean.to(x_wide.dtype), self.running_var.to(x_wide.dtype)
 
         y = (x_wide - self._along(x, mean)) / torch.sqrt(self._along(x, var) + self.eps)
         if self.weight is not None:

@@ -1,0 +1,19 @@
+import os
+
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import pytest
+import torch
+from hypothesis import settings
+
+# The same examples in every run: a red test is then a change of the code, never of the weather. No deadline, because a
+# machine shared with other work pauses where it likes.
+settings.register_profile("course", derandomize=True, deadline=None, print_blob=False)
+settings.load_profile("course")
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_one_seed():
+    """As the chapters run (``lab.set_up``); and no test depends on which one ran before it."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
