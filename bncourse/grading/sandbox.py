@@ -14,12 +14,13 @@ import sys
 import sysconfig
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from .calls import Reply
 from .feedback import GradingError
-from .wire import ProtocolError, frame, frame_call, read_json, read_reply
+from .wire import ProtocolError, frame, frame_call, read_json, read_reply, text
 
 PACKAGE = Path(__file__).resolve().parents[1]
 STARTING = 120  # seconds: importing torch on a cold and busy disk
@@ -43,6 +44,13 @@ class Limits:
     @property
     def total(self) -> float:
         return 6 * self.step
+
+
+@dataclass
+class Clock:
+    """Seconds a submission's own steps have taken so far, over all its workers; starting them is not on its account."""
+
+    spent: float = 0.0
 
 
 class Died(Exception):
@@ -111,8 +119,8 @@ def command(limits: Limits, unsafe: bool, slot: int) -> tuple[list[str], dict]:
 class Worker:
     """One process running one submission's code. Every method raises `Died` or `TooSlow`; then only `close` is left."""
 
-    def __init__(self, limits: Limits, unsafe: bool, slot: int, until: float | None = None):
-        self.limits, self.until = limits, until or time.monotonic() + 10 * STARTING
+    def __init__(self, limits: Limits, unsafe: bool, slot: int, clock: Clock | None = None):
+        self.limits, self.clock = limits, clock or Clock()
         self.folder = tempfile.TemporaryDirectory(prefix="grade-") if unsafe else None
         argv, env = command(limits, unsafe, slot)
         self.process = subprocess.Popen(
@@ -139,38 +147,38 @@ class Worker:
                 "create namespaces here (some containers forbid it), grade on a machine where it may, or use --unsafe."
             ) from error
 
-    def step(self) -> str:
-        """Starts the clock of a step; a fresh name for its reply, so that an earlier or forged one does not pass."""
-        now = time.monotonic()
-        self.deadline = min(now + self.limits.step, self.until)
-        if self.deadline <= now:
-            raise TooSlow(f"{self.limits.total:g} seconds for the whole submission are over")
-        return secrets.token_hex(8)
+    @contextmanager
+    def step(self):
+        """Runs the clock of one step; gives a fresh name for its reply, so that an earlier or forged one does not pass."""
+        left = self.limits.total - self.clock.spent
+        if left <= 0:
+            raise TooSlow(f"the {self.limits.total:g} seconds for a submission are used up")
+        started = time.monotonic()
+        self.deadline = started + min(self.limits.step, left)
+        try:
+            yield secrets.token_hex(8)
+        except ProtocolError as error:
+            raise Died(str(error)) from error
+        finally:
+            self.clock.spent += time.monotonic() - started
 
     def run_cell(self, source: str) -> str:
         """Runs a cell; the exception it raised as one line, or ""."""
-        ident, data = self.step(), source.encode(errors="replace")
-        self.write(frame({"do": "cell", "id": ident, "size": len(data)}) + data)
-        error = self.answer(ident).get("error")
-        if not isinstance(error, str):
-            raise Died("the reply to a cell is malformed")
-        return error[:300]
+        data = source.encode(errors="replace")
+        with self.step() as ident:
+            self.write(frame({"do": "cell", "id": ident, "size": len(data)}) + data)
+            return text(self.answer(ident), "error", 300)
 
     def call(self, name: str, args: list, seed: int) -> Reply:
-        ident = self.step()
-        self.write(frame_call(ident, name, args, seed))
-        try:
+        """Calls a function of the student's. See `calls.call`, which is what runs over there."""
+        with self.step() as ident:
+            self.write(frame_call(ident, name, args, seed))
             return read_reply(self.answer(ident), self.read)
-        except ProtocolError as error:
-            raise Died(str(error)) from error
 
     def answer(self, ident: str) -> dict:
-        try:
-            message = read_json(self.read)
-        except ProtocolError as error:
-            raise Died(str(error)) from error
+        message = read_json(self.read)
         if message.get("id") != ident:
-            raise Died("a reply that nobody asked for")
+            raise ProtocolError("a reply that nobody asked for")
         return message
 
     def read(self, n: int) -> bytes:

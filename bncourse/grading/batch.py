@@ -1,0 +1,221 @@
+"""Grading a folder: one row a submission, written as it comes, so that an interruption loses nothing."""
+
+import csv
+import hashlib
+import inspect
+import os
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+
+from .calls import Reply
+from .checks import load, one_line, run
+from .feedback import GradingError, Result
+from .sandbox import Clock, Died, Limits, TooSlow, Worker, check_sandbox
+from .submission import Unreadable, code_cells, find, read_bytes
+
+MOST_FATAL_CELLS = 3
+WORST_FIRST = ("unreadable", "timeout", "crashed", "wrong", "ok")
+AGAIN = ("timeout", "crashed")  # perhaps only a busy machine: a second run tries these again
+
+
+class SandboxAnswers:
+    """The answers of one submission, in a worker. A cell or call that kills the worker, or never ends, costs itself:
+    a fresh worker runs the other cells again, and the remaining questions are asked there."""
+
+    def __init__(self, cells: list[str], limits: Limits, unsafe: bool, slot: int, live: set):
+        self.cells, self.limits, self.unsafe, self.slot, self.live = cells, limits, unsafe, slot, live
+        self.clock, self.worker = Clock(), None
+        self.fatal: dict[int, Died | TooSlow] = {}
+        self.errors: dict[int, str] = {}
+
+    def start(self) -> None:
+        while self.worker is None:
+            if len(self.fatal) > MOST_FATAL_CELLS:
+                raise list(self.fatal.values())[-1]
+            self.worker = Worker(self.limits, self.unsafe, self.slot, self.clock)
+            self.live.add(self.worker)
+            for number, cell in enumerate(self.cells, 1):
+                if number in self.fatal:
+                    continue
+                try:
+                    self.errors[number] = self.worker.run_cell(cell)
+                except (Died, TooSlow) as end:
+                    self.fatal[number] = end
+                    self.close()
+                    break
+
+    def call(self, name: str, args: list, seed: int) -> Reply:
+        self.start()
+        try:
+            return self.worker.call(name, args, seed)
+        except (Died, TooSlow):
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self.worker:
+            self.live.discard(self.worker)
+            self.worker.close()
+            self.worker = None
+
+    def trouble(self) -> str:
+        """What went wrong in the cells, for a question whose function is not there."""
+        told = [f"Code cell {n}: {end}." for n, end in self.fatal.items()]
+        told += [f"Code cell {n} raised {one_line(e)}." for n, e in self.errors.items() if e]
+        return " ".join(told[:2])
+
+
+@dataclass
+class Row:
+    """One submission, graded."""
+
+    file: str
+    digest: str
+    status: str
+    results: dict[str, Result] = field(default_factory=dict)
+    message: str = ""
+
+
+def grade_cells(cells: list[str], module, seed: int, limits: Limits, unsafe: bool, slot: int = 0, live=None) -> tuple:
+    """Status, results by question, and what to say about the cells."""
+    answers = SandboxAnswers(cells, limits, unsafe, slot, set() if live is None else live)
+    results = {}
+    try:
+        for name, question in module.QUESTIONS.items():
+            try:
+                results[name] = run(name, question, answers, seed)
+            except Died as end:
+                results[name] = Result(name, 0, question.points, "crashed", "crashed", f"The process died: {end}.")
+            except TooSlow as end:
+                message = f"Stopped: {end}. Is there a loop that does not end?"
+                results[name] = Result(name, 0, question.points, "timeout", "timeout", message)
+    finally:
+        answers.close()
+    trouble = answers.trouble()
+    for name, result in results.items():
+        if result.code == "missing" and trouble:
+            results[name] = Result(name, 0, result.max, "wrong", "missing", f"{result.message} {trouble}")
+    statuses = {r.status for r in results.values()}
+    statuses |= {"timeout" if isinstance(end, TooSlow) else "crashed" for end in answers.fatal.values()}
+    return next(s for s in WORST_FIRST if s in statuses), results, trouble if answers.fatal else ""
+
+
+class Table:
+    """The CSV: one row a submission, rewritten whole under another name and then renamed, so it is never half there."""
+
+    def __init__(self, path: Path, questions: dict):
+        self.path, self.questions, self.rows = path, questions, {}
+        per_question = [f"{q}{what}" for what in ("", "_status", "_misconception", "_feedback") for q in questions]
+        self.columns = ["file", "status", "points", "max", *per_question, "message", "digest"]
+        try:
+            if path.exists():
+                self.read()
+            self.write()
+        except OSError as error:
+            raise GradingError(f"cannot write {path}: {error.strerror or error}; choose another place with --csv") from None
+
+    def read(self) -> None:
+        other = GradingError(f"{self.path} exists and is not a grade table of this exercise; choose another name with --csv")
+        try:
+            with open(self.path, newline="", encoding="utf-8") as file:
+                reader = csv.DictReader(file, strict=True)
+                if reader.fieldnames != self.columns:
+                    raise other
+                self.rows = {row["file"]: row for row in reader}
+        except (ValueError, csv.Error):
+            raise other from None
+
+    def has(self, file: str, digest: str) -> bool:
+        row = self.rows.get(file)
+        return row is not None and row["digest"] == digest and row["status"] not in AGAIN
+
+    def add(self, row: Row) -> None:
+        results = row.results
+        cells = {"file": row.file, "status": row.status, "message": row.message, "digest": row.digest}
+        cells["points"] = f"{sum(r.points for r in results.values()):g}"
+        cells["max"] = f"{sum(q.points for q in self.questions.values()):g}"
+        for name in self.questions:
+            result = results.get(name)
+            cells[name] = f"{result.points:g}" if result else "0"
+            cells[f"{name}_status"] = result.status if result else row.status
+            cells[f"{name}_misconception"] = result.code if result else ""
+            cells[f"{name}_feedback"] = result.message if result else ""
+        self.rows[row.file] = cells
+        self.write()
+
+    def write(self) -> None:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+        try:
+            with open(descriptor, "w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, self.columns)
+                writer.writeheader()
+                writer.writerows(self.rows[name] for name in sorted(self.rows))
+            os.chmod(temporary, 0o600)  # grades are nobody else's business
+            os.replace(temporary, self.path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def cell_name(path: Path, folder: Path) -> str:
+    """A submission's name in the table. `=cmd.ipynb` would be a formula to a spreadsheet; `./=cmd.ipynb` is the same file."""
+    name = path.relative_to(folder).as_posix().encode("utf-8", "replace").decode()
+    return f"./{name}" if name[0] in "=+-@\t\r" else name
+
+
+def grade(exercise: str, folder: Path, table_path: Path, *, jobs: int = 0, seed: int | None = None,
+          timeout: float = 10.0, unsafe: bool = False, progress=lambda done, of, row: None) -> dict[str, dict]:  # fmt: skip
+    """Grades every notebook in `folder` into the CSV `table_path`; returns its rows by file.
+
+    `jobs`: submissions at a time (0: one a core). `seed`: of the drawn inputs, the same for every submission (None: fresh).
+    `timeout`: seconds a cell or a call may take; a whole submission may take six times that. `progress(done, of, row)` is
+    called after each. Rows already in the table stay when neither file nor checks have changed. Raises `GradingError`.
+    """
+    module = load(exercise)
+    folder, paths = find(folder)
+    check_sandbox(unsafe)
+    table = Table(table_path, module.QUESTIONS)
+    limits = Limits(step=timeout)
+    seed = int.from_bytes(os.urandom(4)) if seed is None else seed
+    checks = inspect.getsource(module).encode()
+    jobs = jobs or os.cpu_count() or 1
+    slots, live, stopped = SimpleQueue(), set(), threading.Event()
+    for slot in range(jobs):
+        slots.put(slot)
+
+    def one(path: Path) -> Row | None:
+        name, digest = cell_name(path, folder), ""
+        try:
+            content = read_bytes(path, folder)
+            digest = hashlib.sha256(checks + content).hexdigest()[:16]
+            if table.has(name, digest):
+                return None
+            cells = code_cells(content)
+        except Unreadable as error:
+            return Row(name, digest, "unreadable", message=str(error))
+        slot = slots.get()
+        try:
+            if not stopped.is_set():
+                return Row(name, digest, *grade_cells(cells, module, seed, limits, unsafe, slot, live))
+        finally:
+            slots.put(slot)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(one, path) for path in paths]
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                row = future.result()
+                if row:
+                    table.add(row)
+                progress(done, len(paths), row)
+        except BaseException:  # interrupted, or the sandbox broke: what is graded is in the table
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in list(live):
+                worker.kill()
+            raise
+    return table.rows
