@@ -90,17 +90,22 @@ def svg(fig, alt: str) -> str:
     body = body[body.index("<svg"):]
     _, _, width, height = re.search(r'viewBox="([^"]+)"', body).group(1).split()
     body = body[body.index(">") + 1:]
-    body = re.sub(r"\s*<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.S).replace(INK, "currentColor")
+    # Its style rule would apply to the whole page; the same is said of this picture alone below.
+    body = re.sub(r"\s*<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", body, flags=re.S)
+    body = body.replace(INK, "currentColor")
     # Ids must be unique on a page of many figures: keep those referred to, under a name of this figure's own.
     own = "f" + hashlib.sha1((alt + body).encode()).hexdigest()[:8]
     used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', body))
     body = re.sub(r' id="([^"]+)"', lambda m: f' id="{own}-{m[1]}"' if m[1] in used else "", body)
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{own}-", body)
     body = re.sub(r"\n\s*", "\n", body).replace(' xlink:href="', ' href="')
+    # A hundredth of a point is finer than any screen; six decimals are half of the file.
+    body = re.sub(r"(?<=[ \"(,ML])(-?\d+\.\d{2})\d+", r"\1", body)
     # Matplotlib asks for its own font by name; the page's is already there.
     body = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1; font-family: inherit", body)
     return (f'<svg role="img" aria-label="{escape(alt)}" viewBox="0 0 {width} {height}" '
-            f'style="width: 100%; max-width: {float(width) * 4 / 3:.0f}px; height: auto; font-family: sans-serif" '
+            f'style="width: 100%; max-width: {float(width) * 4 / 3:.0f}px; height: auto; '
+            f'font-family: sans-serif; stroke-linejoin: round; stroke-linecap: butt" '
             f'xmlns="http://www.w3.org/2000/svg">{body}')
 
 

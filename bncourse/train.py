@@ -45,14 +45,16 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
         that blew up is counted, not dropped.
 
     Raises:
-        ValueError: no seeds, no learning rates, or a batch larger than the training set.
+        ValueError: no seeds, no learning rates, a batch larger than the training set, or nothing to record.
     """
     seeds, lrs = list(seeds), list(lrs)
     if not seeds or not lrs:
         raise ValueError(f"nothing to train: seeds={seeds}, lrs={lrs}; give at least one of each")
-    if batch_size > len(data.x_train):
+    if not 1 <= batch_size <= len(data.x_train):
         raise ValueError(f"batch_size={batch_size}, but {data.name} has {len(data.x_train)} training examples")
     record = sorted(set(record)) if record is not None else [round(steps * i / 10) for i in range(11)]
+    if not record or record[0] < 0 or record[-1] > steps:
+        raise ValueError(f"record={record}: give at least one step to look at, each from 0 to {steps}")
 
     runs = [(lr, seed) for lr in lrs for seed in seeds]
     # The fork keeps the reader's own random numbers out of this, and this out of theirs.
@@ -118,10 +120,13 @@ def _train_group(net, data, runs, steps, batch_size, record, probes) -> pd.DataF
         losses = _losses(net(x_train[index]), data.y_train[index])
         alive &= torch.isfinite(losses)
         gradients = torch.autograd.grad(losses[alive].sum(), parameters) if alive.any() else parameters
+        everyone = alive.all()
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients):
                 mine = parameter.view(members, -1)
-                mine.copy_(torch.where(alive[:, None], mine - lr * gradient.reshape(members, -1), 0))
+                mine -= lr * gradient.reshape(members, -1)
+                if not everyone:
+                    mine[~alive] = 0  # Weights that overflowed would spread NaN; zeros compute harmlessly on.
 
 
 def _losses(logits: Tensor, y: Tensor) -> Tensor:

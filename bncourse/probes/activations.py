@@ -92,19 +92,23 @@ def percentiles(net: nn.Module, x: Tensor, step: int, unit: int = 0) -> pd.DataF
 
 
 class Histograms:
-    """The distribution of z, all units of a layer together: ``bin`` (centre) and ``density``, one row per bin.
+    """The distribution of z in each layer, every unit measured from where *its own* mean was at the first call.
 
-    Values beyond ``limit`` are counted in the outermost bins, so the density always adds up to one.
+    Seen this way a layer's histogram shows both things that can happen to a unit's input: it widens, and it wanders off.
+    Columns ``bin`` (centre) and ``density``, one row per bin. Values beyond ``limit`` are counted in the outermost bins, so
+    the density always adds up to one. It remembers, so make a new one for every call of ``train``.
     """
 
     def __init__(self, limit: float = 4.0, bins: int = 40) -> None:
         self.edges = np.linspace(-limit, limit, bins + 1)
+        self.first = {}
 
     def __call__(self, net: nn.Module, x: Tensor, step: int) -> pd.DataFrame:
         low, high = self.edges[0], self.edges[-1]
         centres, width = (self.edges[:-1] + self.edges[1:]) / 2, self.edges[1] - self.edges[0]
         rows = []
         for layer, z in nonlinearity_inputs(net, x).items():
+            z = z - self.first.setdefault(layer, z.mean(-1, keepdim=True))
             for member, values in enumerate(z.flatten(1).cpu().numpy()):
                 counts, _ = np.histogram(values.clip(low, high), self.edges)
                 rows.append(pd.DataFrame({"member": member, "layer": layer, "bin": centres,
