@@ -1,0 +1,139 @@
+"""``nets.mlp`` and ``nets.Stack``: many networks computed together are each the network alone."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from bncourse import nets, norms
+from bncourse.nets import Stack, mlp
+
+SIZES = (6, 5, 4, 3)
+
+
+def test_layers_stand_where_the_papers_put_them():
+    assert [name for name, _ in mlp(SIZES, "batch").named_children()] == [
+        "linear1", "norm1", "act1", "linear2", "norm2", "act2", "linear3"]
+    assert list(nets.activations(mlp(SIZES))) == [1, 2]
+
+
+@pytest.mark.parametrize("init", [*nets.INITS, 0.1])
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_seed_gives_every_norm_the_same_weights(init, fused):
+    wanted = [parameter for name, parameter in mlp(SIZES, "none", init, seed=7).named_parameters() if "linear" in name]
+    for norm in norms.NORMS:
+        net = mlp(SIZES, norm, init, seed=7, fused=fused)
+        found = [parameter for name, parameter in net.named_parameters() if "linear" in name]
+        assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True)), norm
+    assert not torch.equal(wanted[0], mlp(SIZES, "none", init, seed=8).linear1.weight)
+
+
+def test_building_leaves_the_readers_random_numbers_alone():
+    state = torch.get_rng_state()
+    first = mlp(SIZES, "batch", seed=3).linear1.weight
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(99)
+    assert torch.equal(first, mlp(SIZES, "batch", seed=3).linear1.weight)
+
+
+# 400 × 300 weights: a standard deviation is known to 0.2 %, the end of a uniform range to 0.01 %.
+def drawn(init):
+    return [parameter.detach() for parameter in mlp((400, 300), init=init).linear1.parameters()]
+
+
+def test_he():
+    weight, bias = drawn("he")
+    assert weight.std() == pytest.approx(math.sqrt(2 / 400), rel=0.02)
+    assert (weight.abs() > 1.96 * math.sqrt(2 / 400)).float().mean() == pytest.approx(0.05, abs=0.005), "normal"
+    assert not bias.any()
+
+
+def test_glorot():
+    weight, bias = drawn("glorot")
+    bound = math.sqrt(6 / 700)
+    assert 0.999 * bound < weight.abs().max() <= bound
+    assert weight.std() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+    assert not bias.any()
+
+
+def test_default_is_what_linear_does_by_itself():
+    theirs = [parameter.detach() for parameter in nn.Linear(400, 300).parameters()]
+    for mine, other, tolerance in zip(drawn("default"), theirs, (1e-3, 0.05)):
+        assert mine.abs().max() == pytest.approx(other.abs().max().item(), rel=tolerance)
+        # Kolmogorov-Smirnov: at these sizes a distance of 2.5 / sqrt(n/2) has a chance of one in 100,000.
+        grid = torch.cat([mine.flatten(), other.flatten()]).sort().values
+        distance = max(abs((mine <= x).float().mean() - (other <= x).float().mean()) for x in grid[::grid.numel() // 50])
+        assert distance < 2.5 / math.sqrt(mine.numel() / 2)
+
+
+def test_a_number_is_a_standard_deviation():
+    weight, bias = drawn(0.3)
+    assert weight.std() == pytest.approx(0.3, rel=0.02) and not bias.any()
+
+
+@pytest.mark.parametrize("norm, fused", [("none", False), ("batch", False), ("batch", True), ("frozen", False)])
+@pytest.mark.parametrize("activation", ["sigmoid", "relu"])
+def test_a_stack_is_each_network_alone(norm, fused, activation):
+    alone = [mlp(SIZES, norm, "default", activation, seed, fused) for seed in range(3)]
+    for net in alone:  # no parameter at its default, so that each must have come along
+        for name, parameter in net.named_parameters():
+            if "norm" in name:
+                nn.init.normal_(parameter, 1.0, 0.3)
+    stack = Stack(alone)
+    assert not any(a.data_ptr() == b.data_ptr() for a in stack.parameters() for net in alone for b in net.parameters())
+
+    for training in (True, True, False):
+        stack.train(training)
+        x, up = torch.randn(3, 8, 6), torch.randn(3, 8, 3)
+        stack.zero_grad()
+        y = stack(x)
+        assert y.shape == (3, 8, 3)
+        y.backward(up)
+        for i, net in enumerate(alone):
+            net.train(training)
+            net.zero_grad()
+            wanted = net(x[i])
+            wanted.backward(up[i])
+            torch.testing.assert_close(y[i], wanted, rtol=1e-4, atol=1e-5)
+            together = dict(stack.layers.named_parameters()) | dict(stack.layers.named_buffers())
+            for name, own in net.named_parameters():
+                mine = stack.per_member(together[name].grad)[i]
+                torch.testing.assert_close(mine, own.grad.flatten(), rtol=1e-4, atol=1e-5, msg=name)
+            for name, own in net.named_buffers():
+                mine = stack.per_member(together[name])[i] if own.dim() else together[name]
+                torch.testing.assert_close(mine, own.flatten() if own.dim() else own, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_stacking_leaves_the_networks_as_they_were():
+    alone = [mlp(SIZES, "frozen_noise", seed=seed) for seed in range(2)]
+    before = [{key: value.clone() for key, value in net.state_dict().items()} for net in alone]
+    stack = Stack(alone)
+    stack(torch.randn(2, 8, 6)).sum().backward()
+    with torch.no_grad():
+        for parameter in stack.parameters():
+            parameter.zero_()
+    for net, kept in zip(alone, before):
+        assert all(torch.equal(value, kept[key]) for key, value in net.state_dict().items())
+        assert net.norm1[0].num_features == 5 and net.linear1.weight.grad is None
+
+
+@pytest.mark.parametrize("norm", ["noise", "noisy_batch", "frozen_noise"])
+def test_members_of_a_stack_do_not_share_noise(norm):
+    # Two copies of one network: only the noise can tell them apart.
+    stack, x = Stack([mlp(SIZES, norm, "default", "sigmoid", seed=0)] * 2), torch.randn(8, 6).expand(2, 8, 6)
+    one, two = stack.eval()(x)
+    torch.testing.assert_close(one, two)
+    one, two = stack.train()(x)
+    assert (one - two).abs().min() > 1e-5
+
+
+@pytest.mark.parametrize("wrong, says", [
+    (dict(sizes=(64,)), r"sizes=\(64,\): an MLP needs at least an input and an output size"),
+    (dict(norm="layr"), "unknown normalizer 'layr'; there are none, batch"),
+    (dict(init="xavier"), "unknown initialization 'xavier'; there are he, glorot, default, or a standard deviation"),
+    (dict(activation="gelu"), "unknown activation 'gelu'; there are relu, sigmoid"),
+])
+def test_bad_arguments_say_what_there_is(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        mlp(**{"sizes": SIZES} | wrong)

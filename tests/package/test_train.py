@@ -1,0 +1,354 @@
+"""``train.train`` against a loop written the way a reader would, and what must hold around it."""
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from bncourse.data import Data
+from bncourse.nets import Stack, mlp
+from bncourse.norms import NORMS, BatchNorm
+from bncourse.train import batches, recompute_statistics, train, untouched
+
+COLUMNS = ["lr", "seed", "step", "train_loss", "train_accuracy", "test_accuracy", "test_accuracy_running", "diverged"]
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """Three noisy clouds in eight dimensions: learnable, not trivially so."""
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(3, 8, generator=generator)
+    y = torch.arange(300) % 3
+    x = centres[y] + torch.randn(300, 8, generator=generator)
+    return Data("blobs", x[:200], y[:200], x[200:], y[200:], classes=3)
+
+
+@pytest.fixture(scope="module")
+def images(blobs):
+    """The same as images, (N, 2, 2, 2)."""
+    return Data("images", blobs.x_train.view(-1, 2, 2, 2), blobs.y_train, blobs.x_test.view(-1, 2, 2, 2), blobs.y_test, 3)
+
+
+def net(seed, norm="none", **options):
+    return mlp((8, 12, 10, 3), norm, "default", "sigmoid", seed, **options)
+
+
+def relu_net(seed, norm="none"):
+    return mlp((8, 12, 10, 3), norm, "he", "relu", seed)
+
+
+def conv_net(seed):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(2, 6, 2), BatchNorm(6), nn.ReLU(), nn.Flatten(), nn.Linear(6, 3))
+
+
+def plain_loop(model, data, lr, seed, steps, batch_size):
+    optimizer, order = torch.optim.SGD(model.parameters(), lr=lr), batches(len(data.x_train), batch_size, seed)
+    model.train()
+    for _ in range(steps):
+        index = next(order)
+        optimizer.zero_grad()
+        F.cross_entropy(model(data.x_train[index]), data.y_train[index]).backward()
+        optimizer.step()
+    return model
+
+
+def accuracy(model, x, y):
+    return (model(x).argmax(1) == y).float().mean().item()
+
+
+# --- The training itself ---------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("build, kind", [(net, "blobs"), (lambda seed: net(seed, "batch"), "blobs"),
+                                         (lambda seed: net(seed, "batch", fused=True), "blobs"), (conv_net, "images")])
+def test_equals_a_plain_loop(build, kind, blobs, images):
+    data = {"blobs": blobs, "images": images}[kind]
+    frame = train(build, data, seeds=[0, 1], lrs=[0.1, 1.0], steps=20, batch_size=32, record=[20])
+    for row in frame.itertuples():
+        model = plain_loop(build(row.seed), data, row.lr, row.seed, 20, 32)
+        with torch.no_grad():
+            # A batch norm in training mode would move its statistics: the copy for evaluation comes first.
+            running = accuracy(model.eval(), data.x_test, data.y_test)
+            logits = model.train()(data.x_train)  # fewer than the 512 that are looked at, so all of them
+        assert row.train_loss == pytest.approx(F.cross_entropy(logits, data.y_train).item(), rel=1e-4)
+        assert row.train_accuracy == pytest.approx((logits.argmax(1) == data.y_train).float().mean().item(), abs=0.011)
+        assert row.test_accuracy_running == pytest.approx(running, abs=0.011)
+        assert not row.diverged
+
+
+def test_it_learns(blobs):
+    frame = train(lambda seed: net(seed, "batch"), blobs, seeds=range(3), lrs=[1.0], steps=60, batch_size=50, record=[0, 60])
+    first, last = frame[frame.step == 0], frame[frame.step == 60]
+    assert last.train_loss.max() < 0.5 * first.train_loss.min()
+    assert last.test_accuracy.min() > 0.75
+
+
+def test_batches_cover_the_training_set_once_a_pass():
+    order = batches(10, 3, seed=4)
+    passes = [torch.cat([next(order) for _ in range(3)]) for _ in range(2)]
+    for indices in passes:  # 9 of 10: the short remainder is left out
+        assert len(indices.unique()) == 9 and 0 <= indices.min() and indices.max() < 10
+    assert not torch.equal(*passes), "shuffled anew"
+    again = batches(10, 3, seed=4)
+    assert torch.equal(next(again), passes[0][:3])
+    assert not torch.equal(next(batches(10, 3, seed=5)), passes[0][:3])
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "frozen"])
+def test_a_run_does_not_depend_on_its_company(norm, blobs):
+    def run(seeds, lrs):
+        frame = train(lambda seed: net(seed, norm), blobs, seeds=seeds, lrs=lrs, steps=15, batch_size=32, record=[0, 15])
+        return frame[(frame.seed == 1) & (frame.lr == 0.5)].reset_index(drop=True)
+
+    pd.testing.assert_frame_equal(run([1], [0.5]), run([3, 1, 0], [0.1, 0.5, 2.0]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "noisy_batch"])
+def test_twice_is_the_same_to_the_bit(norm, blobs):
+    def run():
+        return train(lambda seed: net(seed, norm), blobs, seeds=[0, 1], lrs=[0.5], steps=10, batch_size=32)
+
+    first = run()
+    torch.manual_seed(1234)
+    pd.testing.assert_frame_equal(first, run(), check_exact=True)
+
+
+def test_unseeded_networks_depend_on_the_seed_alone(images):
+    def build(_):
+        return nn.Sequential(nn.Flatten(), nn.Linear(8, 3))
+
+    def run(seeds):
+        frame = train(build, images, seeds=seeds, lrs=[0.1], steps=3, batch_size=32, record=[3])
+        return frame.set_index("seed").train_loss
+
+    first = run([0, 1])
+    torch.manual_seed(1234)
+    assert run([1, 0])[1] == first[1] and first[0] != first[1]
+
+
+def test_the_same_batches_whatever_the_network(blobs):
+    # Pairs by seed: frozen statistics with the first batch's own values equal batch norm for the first step.
+    one, two = (train(lambda seed: net(seed, norm), blobs, seeds=[0], lrs=[0.0], steps=1, batch_size=200, record=[0])
+                for norm in ("batch", "frozen"))
+    assert one.train_loss[0] == pytest.approx(two.train_loss[0], rel=1e-5)
+
+
+# --- The frame -------------------------------------------------------------------------------------------------------
+
+def test_a_row_per_learning_rate_seed_and_step(blobs):
+    frame = train(net, blobs, seeds=[0, 5], lrs=[0.1, 1], steps=20, batch_size=32, norm="none", depth=2)
+    assert list(frame.columns) == [*COLUMNS, "norm", "depth"]
+    assert sorted(frame.step.unique()) == list(range(0, 21, 2))
+    assert len(frame) == 2 * 2 * 11 and not frame.duplicated(["lr", "seed", "step"]).any()
+    assert set(frame.norm) == {"none"} and set(frame.lr) == {0.1, 1} and set(frame.seed) == {0, 5}
+    assert frame.notna().all().all()
+
+
+def test_records_at_the_steps_asked_for(blobs):
+    frame = train(net, blobs, seeds=[0], lrs=[0.1], steps=5, batch_size=32, record=[5, 0, 3, 3])
+    assert list(frame.step) == [0, 3, 5]
+
+
+def test_looking_changes_nothing(blobs):
+    def last(record):
+        frame = train(lambda seed: net(seed, "noisy_batch"), blobs, seeds=[0, 1], lrs=[0.5], steps=10, batch_size=32,
+                      record=record)
+        return frame[frame.step == 10].reset_index(drop=True)
+
+    pd.testing.assert_frame_equal(last([10]), last(range(11)), check_exact=True)
+
+
+def test_probes_add_rows_and_columns(blobs):
+    seen = []
+
+    def probe(network, x, step):
+        seen.append((network.training, tuple(x.shape), step))
+        return pd.DataFrame({"member": [0, 0, 1, 1], "layer": [1, 2, 1, 2], "seen": [1.0, 2, 3, 4]})
+
+    def other(network, x, step):
+        return pd.DataFrame({"member": [1, 0], "whole": [10.0, 20.0]})
+
+    frame = train(net, blobs, seeds=[0, 1], lrs=[0.1], steps=1, batch_size=32, record=[0, 1], probes=[probe, other])
+    assert seen == [(True, (2, 200, 8), 0), (True, (2, 200, 8), 1)]
+    assert len(frame) == 2 * 2 * 2
+    assert frame[frame.seed == 0].whole.eq(20).all() and set(frame[frame.seed == 1].seen) == {3, 4}
+
+
+# --- Runs that blow up -----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_diverged_run_is_counted_and_bothers_nobody(norm, blobs):
+    lr = 1e20  # batch norm is hard to break
+    def run(lrs):
+        return train(lambda seed: relu_net(seed, norm), blobs, seeds=[0, 1], lrs=lrs, steps=12, batch_size=32,
+                     record=range(13))
+
+    both = run([0.1, lr])
+    lost = both[(both.lr == lr)]
+    assert lost[lost.step == 12].diverged.all()
+    for _, one in lost.groupby("seed"):
+        assert one.diverged.is_monotonic_increasing, "once lost, lost"
+        gone = one[one.diverged]
+        assert (gone.train_loss == math.inf).all()
+        assert gone[["train_accuracy", "test_accuracy", "test_accuracy_running"]].to_numpy() == pytest.approx(1 / 3)
+        assert one[~one.diverged].train_loss.map(math.isfinite).all(), "a row is either finite or marked"
+    if "nois" not in norm:
+        kept = both[both.lr == 0.1].reset_index(drop=True)
+        pd.testing.assert_frame_equal(kept, run([0.1]), rtol=1e-5)
+    assert not both[both.lr == 0.1].diverged.any()
+
+
+def test_a_run_lost_in_the_last_update_is_marked(blobs):
+    # The loss of the batch before was finite; only looking shows that the update broke the network.
+    frame = train(relu_net, blobs, seeds=[0], lrs=[1e30], steps=1, batch_size=32, record=[0, 1])
+    assert list(frame.diverged) == [False, True] and frame.train_loss[1] == math.inf
+
+
+def test_a_diverged_run_alone(images):
+    frame = train(conv_net, images, seeds=[0], lrs=[1e30], steps=3, batch_size=32, record=[3])
+    assert frame.diverged.all() and frame.test_accuracy[0] == pytest.approx(1 / 3)
+
+
+# --- What stays as it was --------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("kind, build", [("blobs", lambda seed: net(seed, "noisy_batch")), ("images", conv_net)])
+def test_the_readers_random_numbers_and_networks_are_left_alone(kind, build, blobs, images):
+    data = {"blobs": blobs, "images": images}[kind]
+    models = {seed: build(seed) for seed in (0, 1)}
+    before = {seed: {key: value.clone() for key, value in model.state_dict().items()} for seed, model in models.items()}
+    for model in models.values():
+        model.eval()
+    torch.manual_seed(77)
+    state = torch.get_rng_state()
+    train(lambda seed: models[seed], data, seeds=[0, 1], lrs=[0.5], steps=3, batch_size=32)
+    assert torch.equal(torch.get_rng_state(), state)
+    for seed, model in models.items():
+        assert not model.training
+        assert all(torch.equal(value, before[seed][key]) for key, value in model.state_dict().items())
+        assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_readers_numbers_are_safe_even_if_the_network_draws_while_built(blobs):
+    state = torch.get_rng_state()
+    train(lambda seed: nn.Sequential(nn.Linear(8, 3)), blobs, seeds=[0], lrs=[0.1], steps=1, batch_size=32)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class Stop(Exception):
+    pass
+
+
+def test_untouched_restores_even_after_an_error():
+    model = nn.Sequential(nn.Linear(4, 4), BatchNorm(4), nn.Dropout())
+    model[1].eval()
+    model(torch.randn(8, 4))
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    state = torch.get_rng_state()
+    with pytest.raises(Stop), untouched(model):
+        model.train()
+        for _ in range(3):
+            model(torch.randn(8, 4))
+        assert model[1].num_batches_tracked == 3
+        raise Stop
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [module.training for module in model] == [True, False, True] and model.training
+    for name, buffer in model.named_buffers():
+        assert torch.equal(buffer, before[name]), name
+
+
+@pytest.mark.parametrize("norm, fused", [("batch", False), ("batch", True), ("noisy_batch", False), ("noisy_batch", True)])
+@pytest.mark.parametrize("stacked", [False, True])
+def test_recomputed_statistics_are_those_of_the_clean_network_layer_by_layer(norm, fused, stacked):
+    members = [net(seed, norm, fused=fused) for seed in range(2 if stacked else 1)]
+    x, noisy = torch.randn(100, 8) * 2 + 1, torch.randn(40, 8)
+    for model in members:
+        model(noisy)
+    whole = Stack(members) if stacked else members[0]
+    whole.train()
+    momenta = [module.momentum for module in whole.modules() if hasattr(module, "momentum")]
+    recompute_statistics(whole, x.expand(2, 100, 8) if stacked else x)
+
+    assert all(module.training for module in whole.modules())
+    assert [module.momentum for module in whole.modules() if hasattr(module, "momentum")] == momenta
+    assert all(module.n_mu == 0.5 and module.n_sigma == 1.25 for module in whole.modules() if hasattr(module, "n_mu"))
+    buffers = dict(whole.named_buffers())
+    means = [value for name, value in buffers.items() if name.endswith("running_mean")]
+    variances = [value for name, value in buffers.items() if name.endswith("running_var")]
+    assert len(means) == 2
+    with torch.no_grad():
+        for i, model in enumerate(members):
+            h = x
+            for layer, (mean, var) in enumerate(zip(means, variances), start=1):
+                z = getattr(model, f"linear{layer}")(h)
+                units = slice(i * z.shape[1], (i + 1) * z.shape[1])
+                torch.testing.assert_close(mean[units], z.mean(0), rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(var[units], z.var(0), rtol=1e-4, atol=1e-5)
+                # weight 1, bias 0 at the start: the normalizer's output is this
+                h = torch.sigmoid((z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt())
+
+
+def test_recomputing_restores_the_layer_after_an_error():
+    model = nn.Sequential(nn.Linear(4, 4), BatchNorm(4, momentum=0.3), nn.Linear(5, 1)).eval()
+    with pytest.raises(RuntimeError):
+        recompute_statistics(model, torch.randn(8, 4))
+    assert model[1].momentum == 0.3 and not model[1].training
+
+
+def test_networks_without_running_statistics_pass_through():
+    model = net(0, "frozen_noise").eval()
+    model(torch.randn(8, 8))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    recompute_statistics(model, torch.randn(20, 8))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_test_data_never_touch_running_statistics(blobs, monkeypatch):
+    # A test set far away would leave its mark on any statistic that saw it.
+    far = Data("far", blobs.x_train, blobs.y_train, blobs.x_test + 1e3, blobs.y_test, 3)
+
+    def run(data):
+        return train(lambda seed: net(seed, "batch"), data, seeds=[0], lrs=[0.5], steps=5, batch_size=32, record=range(6))
+
+    pd.testing.assert_frame_equal(run(blobs)[["train_loss", "train_accuracy"]], run(far)[["train_loss", "train_accuracy"]],
+                                  check_exact=True)
+    seen = []
+    original = BatchNorm._update_running
+    monkeypatch.setattr(BatchNorm, "_update_running",
+                        lambda self, mean, var, count: (seen.append(mean.abs().max().item()),
+                                                        original(self, mean, var, count)))
+    run(far)
+    assert seen and max(seen) < 100
+
+
+def test_clean_accuracy_is_that_of_recomputed_statistics(blobs):
+    # A momentum of zero leaves running statistics at their start: only recomputing can make evaluation work.
+    frame = train(lambda seed: net(seed, "batch", momentum=0.0), blobs, seeds=[0], lrs=[1.0], steps=40, batch_size=50,
+                  record=[40])
+    model = plain_loop(net(0, "batch", momentum=0.0), blobs, 1.0, 0, 40, 50)
+    recompute_statistics(model, blobs.x_train)
+    with torch.no_grad():
+        assert frame.test_accuracy[0] == pytest.approx(accuracy(model.eval(), blobs.x_test, blobs.y_test), abs=0.011)
+    assert frame.test_accuracy[0] > 0.75 > frame.test_accuracy_running[0]
+
+
+# --- Bad input -------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("wrong, says", [
+    (dict(seeds=[]), r"nothing to train: seeds=\[\]"),
+    (dict(lrs=[]), r"nothing to train.*lrs=\[\]"),
+    (dict(batch_size=201), "batch_size=201, but blobs has 200 training examples"),
+    (dict(batch_size=0), "batch_size=0"),
+    (dict(record=[0, 99]), r"record=\[0, 99\].*0 to 2"),
+    (dict(record=[]), r"record=\[\]"),
+])
+def test_bad_arguments_say_what_is_wrong(wrong, says, blobs):
+    with pytest.raises(ValueError, match=says):
+        train(net, blobs, **{"seeds": [0], "lrs": [0.1], "steps": 2, "batch_size": 32} | wrong)
+
+
+def test_a_batch_of_one_is_named_as_such(blobs):
+    with pytest.raises(ValueError, match="at least 2 values per channel"):
+        train(lambda seed: net(seed, "batch"), blobs, seeds=[0], lrs=[0.1], steps=2, batch_size=1)
