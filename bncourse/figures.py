@@ -99,8 +99,10 @@ def svg(fig, alt: str) -> str:
     body = re.sub(r' id="([^"]+)"', lambda m: f' id="{own}-{m[1]}"' if m[1] in used else "", body)
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{own}-", body)
     body = re.sub(r"\n\s*", "\n", body).replace(' xlink:href="', ' href="')
-    # A hundredth of a point is finer than any screen; six decimals are half of the file.
-    body = re.sub(r"(?<=[ \"(,ML])(-?\d+\.\d{2})\d+", r"\1", body)
+    # A hundredth of a point is finer than any screen; six decimals are half of the file. Places only: the numbers in a
+    # label are somebody's result.
+    body = re.sub(r' (?:d|x|y|points)="[^"]*"',
+                  lambda place: re.sub(r"\d+\.\d{3,}", lambda digits: f"{float(digits[0]):.2f}", place[0]), body)
     # Matplotlib asks for its own font by name; the page's is already there.
     body = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1; font-family: inherit", body)
     return (f'<svg role="img" aria-label="{escape(alt)}" viewBox="0 0 {width} {height}" '

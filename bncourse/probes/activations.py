@@ -96,14 +96,17 @@ class Histograms:
 
     Seen this way a layer's histogram shows both things that can happen to a unit's input: it widens, and it wanders off.
     Columns ``bin`` (centre) and ``density``, one row per bin. Values beyond ``limit`` are counted in the outermost bins, so
-    the density always adds up to one. It remembers, so make a new one for every call of ``train``.
+    the density always adds up to one. It remembers; a step that is not later than the last one begins a new run.
     """
 
     def __init__(self, limit: float = 4.0, bins: int = 40) -> None:
         self.edges = np.linspace(-limit, limit, bins + 1)
-        self.first = {}
+        self.first, self.last_step = {}, None
 
     def __call__(self, net: nn.Module, x: Tensor, step: int) -> pd.DataFrame:
+        if self.last_step is not None and step <= self.last_step:
+            self.first = {}
+        self.last_step = step
         low, high = self.edges[0], self.edges[-1]
         centres, width = (self.edges[:-1] + self.edges[1:]) / 2, self.edges[1] - self.edges[0]
         rows = []
