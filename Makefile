@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
 
-book: ; @start=$$(date +%s) && $(MAKE) --no-print-directory $(VENV)/.installed && \
+book: ; @start=$$(date +%s) && $(MAKE) -s $(VENV)/.installed && \
 	$(BIN)/python book/_ext/build.py --install-seconds $$(($$(date +%s) - start))
 
 # Tests and notebooks in one run, so that one closing line counts them all.

@@ -50,28 +50,30 @@ def digest(paths):
     return total.hexdigest()
 
 
-def chapters():
-    """The notebooks of book/ that the table of contents names."""
+def pages():
+    """The pages the table of contents names, without suffix, in order."""
 
     def names(entry):
-        if isinstance(entry, dict):
+        if isinstance(entry, list):
+            for value in entry:
+                yield from names(value)
+        elif isinstance(entry, dict):
             for key, value in entry.items():
                 if key in ("root", "file"):
                     yield value
                 else:
                     yield from names(value)
-        elif isinstance(entry, list):
-            for value in entry:
-                yield from names(value)
 
-    found = []
-    for name in names(yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))):
+    return list(names(yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))))
+
+
+def chapters():
+    """The notebooks of book/ among the pages: those that are executed."""
+    for name in pages():
         if not any((ROOT / f"{name}{suffix}").exists() for suffix in (".ipynb", ".md")):
             sys.exit(f"_toc.yml names {name}, but there is no {name}.ipynb and no {name}.md")
-        notebook = ROOT / f"{name}.ipynb"
-        if notebook.exists() and notebook.parent == ROOT / "book":
-            found.append(notebook)
-    return found
+    notebooks = [ROOT / f"{name}.ipynb" for name in pages()]
+    return [path for path in notebooks if path.exists() and path.parent == ROOT / "book"]
 
 
 def prepare_environment():
@@ -89,9 +91,8 @@ def prepare_environment():
     }
 
 
-async def execute(path):
-    """Run one notebook; return it executed, the seconds it took, and what went wrong (None if nothing did)."""
-    notebook = nbformat.read(path, as_version=4)
+async def execute(notebook, folder):
+    """Run a notebook in place, from a folder. Returns the seconds it took and what went wrong (None if nothing did)."""
     running = {}
     client = NotebookClient(
         notebook,
@@ -105,14 +106,14 @@ async def execute(path):
     start = time.perf_counter()
     problem = None
     try:
-        await asyncio.wait_for(client.async_execute(cwd=str(path.parent)), TIMEOUT)
+        await asyncio.wait_for(client.async_execute(cwd=str(folder)), TIMEOUT)
     except CellExecutionError as error:
         problem = str(error)
     except TimeoutError:
         problem = f"not finished after {TIMEOUT} s; it was in this cell:\n{running.get('source', '(kernel start)')}"
     except Exception as error:  # a kernel that dies or does not start must be a failed chapter, not a lost build
         problem = f"{type(error).__name__}: {error}\nIt was in this cell:\n{running.get('source', '(kernel start)')}"
-    return notebook, time.perf_counter() - start, problem
+    return time.perf_counter() - start, problem
 
 
 def execute_outdated(notebooks, jobs):
@@ -141,8 +142,9 @@ def execute_outdated(notebooks, jobs):
         free = asyncio.Semaphore(jobs)
 
         async def run(path):
+            notebook = nbformat.read(path, as_version=4)
             async with free:
-                notebook, took, problem = await execute(path)
+                took, problem = await execute(notebook, path.parent)
             seconds[path.stem] = took
             print(f"  {path.stem:<28}{took:6.1f} s{'  FAILED' if problem else ''}", flush=True)
             if problem:

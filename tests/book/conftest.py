@@ -1,0 +1,109 @@
+"""The book, built strictly, served on loopback, and a browser that can reach nothing else."""
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HTML = ROOT / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def run_build():
+    """Run build.py; gives its exit code, what it said, and its timings (those of the last build that came through)."""
+
+    def run(root=ROOT, *options):
+        done = subprocess.run(
+            [sys.executable, str(root / "book" / "_ext" / "build.py"), *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+        )
+        file = root / "_build" / "timings.json"
+        timings = json.loads(file.read_text()) if file.exists() else None
+        return SimpleNamespace(code=done.returncode, said=done.stdout, timings=timings)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def build(run_build):
+    done = run_build()
+    assert done.code == 0, done.said
+    return done
+
+
+@pytest.fixture(scope="session")
+def html(build):
+    return HTML
+
+
+@pytest.fixture(scope="session")
+def site(html):
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=html))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        say = "no Chromium on this machine; on Debian: apt-get install chromium"
+        if os.environ.get("CI"):
+            pytest.fail(say, pytrace=False)
+        pytest.skip(say)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+        browser = playwright.chromium.launch(executable_path=path, args=[*flags, "--disable-sync"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium, site):
+    """Open a page of the book. What it complained of, and whom it tried to reach, is in the page's `complaints`."""
+    contexts = []
+
+    def open_(name):
+        context = chromium.new_context(viewport={"width": 1300, "height": 900}, reduced_motion="reduce")
+        contexts.append(context)
+        page = context.new_page()
+        page.complaints = []
+        page.on("pageerror", lambda error: page.complaints.append(f"error: {error}"))
+        page.on("response", lambda got: got.status >= 400 and page.complaints.append(f"{got.status}: {got.url}"))
+        page.on(
+            "console",
+            lambda said: said.type in ("error", "warning") and page.complaints.append(f"{said.type}: {said.text}"),
+        )
+
+        def only_here(route):
+            if route.request.url.startswith((site, "data:", "blob:")):
+                route.continue_()
+            else:
+                page.complaints.append(f"reached for {route.request.url}")
+                route.abort()
+
+        context.route("**/*", only_here)
+        page.goto(site + name, wait_until="networkidle")
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()

@@ -1,0 +1,185 @@
+"""build.py, serve.py and the Makefile when things go wrong, on a tiny book."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_nothing_changed_nothing_executed(build, run_build):
+    again = run_build()
+    assert again.code == 0, again.said
+    assert again.timings["executed"] == []
+    assert set(again.timings["chapters"]) == set(build.timings["chapters"])
+    # 20 s on a quiet machine; other tests run beside this one.
+    assert again.timings["execute"] + again.timings["build"] < 60
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A book of two notebooks with the real build.py and settings."""
+    root = tmp_path / "tiny"
+    for folder in ("_ext", "_static"):
+        shutil.copytree(ROOT / "book" / folder, root / "book" / folder)
+    for file in ("_config.yml", "constraints.txt", "book/references.bib"):
+        shutil.copy(ROOT / file, root / file)
+    toc = {"format": "jb-book", "root": "book/index", "chapters": [{"file": "book/01_one"}, {"file": "book/02_two"}]}
+    (root / "_toc.yml").write_text(yaml.safe_dump(toc))
+    (root / "book" / "index.md").write_text("# Tiny\n\n{cite}`ioffe2015batch`\n\n```{bibliography}\n```\n")
+    (root / "bncourse").mkdir()
+    (root / "bncourse" / "__init__.py").write_text("answer = 41\n")
+    here = "import sys; sys.path.insert(0, '..')\nimport bncourse\n"
+    write(root, "01_one", f"{here}print('the answer is', bncourse.answer)")
+    write(root, "02_two", "print('two')")
+    return root
+
+
+def write(root, name, *cells):
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    notebook.cells = [nbformat.v4.new_markdown_cell(f"# {name}"), *map(nbformat.v4.new_code_cell, cells)]
+    nbformat.write(notebook, root / "book" / f"{name}.ipynb")
+
+
+def test_only_what_changed_is_executed(tiny, run_build):
+    page = tiny / "_build" / "html" / "book" / "01_one.html"
+    first = run_build(tiny)
+    assert first.code == 0, first.said
+    assert sorted(first.timings["executed"]) == ["01_one", "02_two"]
+    assert "the answer is 41" in page.read_text()
+
+    write(tiny, "02_two", "print('two and a half')")
+    second = run_build(tiny)
+    assert second.timings["executed"] == ["02_two"]
+
+    # The notebook is the same, the package it imports is not: its page must show the new result.
+    (tiny / "bncourse" / "__init__.py").write_text("answer = 42\n")
+    third = run_build(tiny)
+    assert sorted(third.timings["executed"]) == ["01_one", "02_two"]
+    assert "the answer is 42" in page.read_text()
+
+    late = run_build(tiny, "--budget", "0.001")
+    assert late.code != 0 and "over the budget" in late.said
+
+
+def test_failing_notebook(tiny, run_build):
+    write(tiny, "02_two", "fine = 1", "numerator = 1\nnumerator / 0  # this line")
+    done = run_build(tiny)
+    assert done.code != 0
+    assert "02_two" in done.said and "numerator / 0  # this line" in done.said and "ZeroDivisionError" in done.said
+    assert not (tiny / "_build" / "html").exists(), "a book that looks fine"
+
+
+def test_dying_kernel(tiny, run_build):
+    write(tiny, "02_two", "import os; os._exit(3)  # this line")
+    done = run_build(tiny)
+    assert done.code != 0
+    assert "02_two" in done.said and "os._exit(3)  # this line" in done.said
+
+
+def test_warnings_fail_the_build_each_time(tiny, run_build):
+    index = tiny / "book" / "index.md"
+    good = index.read_text()
+    index.write_text(good + "\n[nowhere](no_such_page.md)\n")
+    for _ in range(2):  # the second build must not pass for having been warned before
+        done = run_build(tiny)
+        assert done.code != 0 and "no_such_page" in done.said
+        assert not (tiny / "_build" / "html").exists()
+    index.write_text(good)
+    done = run_build(tiny)
+    assert done.code == 0, done.said
+
+
+def serve(root, *arguments):
+    command = [sys.executable, str(root / "book" / "_ext" / "serve.py"), *arguments]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=30)
+
+
+def test_port_in_use(build):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = serve(ROOT, str(port))
+    assert done.returncode != 0
+    assert f"Port {port}" in done.stderr and f"make serve PORT={port + 1}" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_serving_what_is_not_there(tiny):
+    done = serve(tiny)
+    assert done.returncode != 0 and "make book" in done.stderr and len(done.stderr.splitlines()) == 1
+    shutil.copytree(ROOT / "book" / "_static", tiny / "_build" / "html")
+    (tiny / "_build" / "html" / "index.html").touch()
+    assert "not a port number" in serve(tiny, "eight").stderr
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Run make in a folder with this Makefile, where the only Pythons are the scripts given by name."""
+    if not shutil.which("make"):
+        pytest.skip("no make on this machine")
+    for file in ("Makefile", "requirements.txt", "constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / file, tmp_path / file)
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    for tool in ("make", "sh", "date", "rm", "touch", "mkdir", "cp"):
+        (bin_ / tool).symlink_to(shutil.which(tool))
+
+    def run(*arguments, **pythons):
+        for name, script in pythons.items():
+            file = bin_ / name.replace("_", ".")
+            file.write_text("#!/bin/sh\n" + script)
+            file.chmod(0o755)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        done = subprocess.run(
+            ["make", *arguments], cwd=tmp_path, env=environment | {"PATH": str(bin_)}, capture_output=True, encoding="utf-8"
+        )
+        done.stamped = (tmp_path / ".venv" / ".installed").exists()
+        return done
+
+    return run
+
+
+OLD = 'case "$2" in *print*) echo 3.9.2;; *) exit 1;; esac\n'
+# Enough of a Python for the Makefile: says its version, makes a .venv that is itself, and fails to install.
+NEW = 'case "$1 $2" in *print*) echo 3.12.4;; "-m venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python;; "-m pip") exit 7;; esac\n'
+NO_VENV = 'case "$2" in *print*) echo 3.12.4;; *ensurepip*) exit 1;; esac\n'
+
+
+def test_python_too_old(make):
+    done = make("book", python3=OLD)
+    assert done.returncode != 0 and not done.stamped
+    assert "python3 is 3.9.2" in done.stderr and "3.11" in done.stderr and "make book PYTHON=python3.12" in done.stderr
+
+
+def test_no_python_at_all(make):
+    done = make("book")
+    assert done.returncode != 0 and "found: none" in done.stderr
+
+
+def test_the_newer_of_two_pythons_is_taken_by_itself(make):
+    done = make("book", python3=OLD, python3_12=NEW)
+    assert "with python3.12 (3.12.4)" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_python_that_was_named_is_the_one_taken(make):
+    assert "python3 is 3.9.2" in make("book", "PYTHON=python3", python3=OLD, python3_12=NEW).stderr
+
+
+def test_venv_module_missing(make):
+    done = make("book", python3=NO_VENV)
+    assert done.returncode != 0 and not done.stamped and "python3-venv" in done.stderr
+
+
+def test_interrupted_installation_leaves_no_stamp(make):
+    done = make("book", python3=NEW)
+    assert done.returncode != 0 and not done.stamped
+    assert "Installing" in done.stdout

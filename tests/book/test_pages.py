@@ -1,0 +1,92 @@
+"""What the build wrote, read as HTML."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+
+CHAPTERS = sorted((Path(__file__).parents[2] / "book").glob("[0-9][0-9]_*.ipynb"))
+
+
+@pytest.fixture(scope="session")
+def pages(html):
+    files = sorted(html.rglob("*.html"))
+    files = [file for file in files if "_static" not in file.relative_to(html).parts]
+    assert files
+    return {file: BeautifulSoup(file.read_text("utf-8"), "html.parser") for file in files}
+
+
+def test_every_chapter_is_in_the_book(html):
+    assert CHAPTERS
+    for path in CHAPTERS:
+        assert (html / "book" / f"{path.stem}.html").exists(), f"{path.name} is not in _toc.yml"
+
+
+def test_no_error_output(pages):
+    for file, page in pages.items():
+        assert "Traceback (most recent call last)" not in page.get_text(), file.name
+        assert not page.select(".cell_output .stderr, .cell_output .traceback"), file.name
+
+
+def test_no_empty_figure(pages):
+    drawn = 0
+    for file, page in pages.items():
+        for svg in page.select("figure svg"):
+            assert len(svg.select("path, line, polyline, rect, circle, use, text")) >= 3, f"{file.name}: {str(svg)[:200]}"
+            drawn += 1
+        for figure in page.select("figure.explore"):
+            assert figure.select("input[type=range]"), f"{file.name}: a widget without sliders"
+        for image in page.select("img[src]"):
+            if not urlsplit(image["src"]).scheme:
+                assert (file.parent / unquote(urlsplit(image["src"]).path)).stat().st_size > 0, f"{file.name}: {image}"
+    assert drawn
+
+
+def test_every_picture_has_an_alt_text(pages):
+    for file, page in pages.items():
+        content = page.select_one("article") or page  # without the theme's own buttons
+        pictures = [(svg, svg.get("aria-label", "")) for svg in content.select("figure svg")]
+        pictures += [(image, image.get("alt", "")) for image in content.select("img")]
+        for picture, alt in pictures:
+            assert len(alt) >= 15 and not re.search(r"\.(png|svg|jpe?g)$|/", alt), f"{file.name}: {str(picture)[:200]}"
+            assert picture.name == "img" or picture.get("role") == "img", f"{file.name}: {str(picture)[:200]}"
+
+
+def test_every_internal_link_resolves(pages, html):
+    anchors = {file: {tag["id"] for tag in page.select("[id]")} for file, page in pages.items()}
+    for file, page in pages.items():
+        for tag in page.select("a[href], link[href], script[src]"):
+            url = urlsplit(tag.get("href") or tag.get("src"))
+            if url.scheme or url.netloc:
+                continue
+            target = (file.parent / unquote(url.path)).resolve() if url.path else file
+            assert target.is_relative_to(html) and target.exists(), f"{file.name}: {tag}"
+            if url.fragment and target in anchors:
+                assert unquote(url.fragment) in anchors[target] | {""}, f"{file.name}: {tag}"
+
+
+def test_ids_are_unique_on_a_page(pages):
+    for file, page in pages.items():
+        # A verdict's, a slider's or a figure's: what two pictures on a page could get in each other's way with.
+        ids = [tag["id"] for tag in page.select("figure [id], .claim [id], .claim[id]")]
+        assert len(ids) == len(set(ids)), file.name
+
+
+def test_claims(pages):
+    seen = {}
+    for file, page in pages.items():
+        for claim in page.select(".claim"):
+            name = claim["data-claim-id"]
+            assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name), name
+            assert name not in seen, f"{name} is in {seen[name]} and in {file.name}"
+            seen[name] = file.name
+            assert claim["data-verdict"] in ("supported", "contradicted", "inconclusive"), name
+            text = claim.get_text(" ").lower()
+            assert claim["data-verdict"] in text and claim.select_one(".claim-says").get_text(strip=True), name
+            for word in ("effect", "interval", "seeds"):
+                assert word in text, f"{name} does not show its {word}"
+            assert re.search(r"\d", claim.select_one(".claim-facts").get_text()), name
+    for path in CHAPTERS:
+        assert f"{path.stem}.html" in seen.values(), f"{path.name} gives no verdict"

@@ -1,0 +1,27 @@
+"""Each chapter again with seeds it was not written with: its verdicts, which it asserts itself, have to hold."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+from build import execute  # noqa: E402
+
+SETTING = "FIRST_SEED = 0"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [100, 200, 300])
+@pytest.mark.parametrize("path", sorted((ROOT / "book").glob("[0-9][0-9]_*.ipynb")), ids=lambda path: path.stem)
+def test_chapter(path, seed):
+    notebook = nbformat.read(path, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code" and SETTING in cell.source]
+    assert len(cells) == 1, f"{path.name} needs one settings cell with the line {SETTING!r}; it has {len(cells)}"
+    cells[0].source = cells[0].source.replace(SETTING, f"FIRST_SEED = {seed}")
+    _, problem = asyncio.run(execute(notebook, path.parent))
+    if problem:
+        pytest.fail(f"{path.name} with FIRST_SEED = {seed}:\n{problem}", pytrace=False)
