@@ -42,7 +42,7 @@ def use_style() -> None:
         # The page sets its own sans-serif; widths are measured with matplotlib's, which is wider than most.
         "font.family": "sans-serif",
         **{name: INK for name in ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor",
-                                  "xtick.color", "ytick.color")},
+                                  "xtick.color", "ytick.color", "patch.edgecolor", "hatch.color")},
     })
 
 
@@ -70,8 +70,10 @@ def curves(ax, frame: pd.DataFrame, y: str, x: str = "step", by: str = "norm", l
     ax.set_xlabel({"step": "training step"}.get(x, x))
 
 
-def svg(fig, alt: str) -> str:
+def svg(fig, alt: str, key: str = "") -> str:
     """The figure as an SVG element that scales, follows the page's colours and says what it shows.
+
+    ``key`` sets its ids apart from those of an equal figure on the same page.
 
     Raises:
         ValueError: a description too short to describe anything.
@@ -94,7 +96,7 @@ def svg(fig, alt: str) -> str:
     body = re.sub(r"\s*<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", body, flags=re.S)
     body = body.replace(INK, "currentColor")
     # Ids must be unique on a page of many figures: keep those referred to, under a name of this figure's own.
-    own = "f" + hashlib.sha1((alt + body).encode()).hexdigest()[:8]
+    own = "f" + hashlib.sha1((alt + key + body).encode()).hexdigest()[:8]
     used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', body))
     body = re.sub(r' id="([^"]+)"', lambda m: f' id="{own}-{m[1]}"' if m[1] in used else "", body)
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{own}-", body)

@@ -46,7 +46,8 @@ class explore:
     def frame(self, **chosen) -> str:
         """One frame as an SVG element."""
         alt = self.alt(**chosen) if callable(self.alt) else self.alt.format(**chosen)
-        return svg(self.draw(**chosen), alt)
+        # With the setting as key: two settings may look alike, and a reference into a hidden frame would find nothing.
+        return svg(self.draw(**chosen), alt, key=str(chosen))
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         if in_book_build():

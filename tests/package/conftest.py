@@ -2,9 +2,13 @@ import os
 
 os.environ.setdefault("MPLBACKEND", "agg")
 
+import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from hypothesis import settings
+
+from bncourse import figures
 
 # The same examples in every run: a red test is then a change of the code, never of the weather. No deadline, because a
 # machine shared with other work pauses where it likes.
@@ -17,3 +21,12 @@ def one_thread_and_one_seed():
     """As the chapters run (``lab.set_up``); and no test depends on which one ran before it."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def style():
+    """Figures as the chapters draw them."""
+    with matplotlib.rc_context():
+        figures.use_style()
+        yield
+    plt.close("all")

@@ -1,0 +1,223 @@
+"""Figures with sliders: every frame on the page, drawn on demand on a live kernel; and questions to commit to first."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import pytest
+
+from bncourse.widgets import explore, predict
+
+pytestmark = pytest.mark.usefixtures("style")
+
+
+class Page(HTMLParser):
+    """All elements as (tag, attributes), all text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.text = [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag, cls=None):
+        return [attributes for name, attributes in self.elements
+                if name == tag and (cls is None or cls in (attributes.get("class") or "").split())]
+
+
+def draw(**chosen):
+    fig, ax = plt.subplots(figsize=(2, 1))
+    ax.plot([0, 1], [0, 1])
+    ax.set_title(" ".join(f"{name}={value}" for name, value in chosen.items()))
+    return fig
+
+
+@pytest.fixture
+def two():
+    return explore(draw, alt="A line at step {step} with rate {lr}.", caption="Loss < 1 & falling",
+                   labels={"lr": "learning rate"}, step=[0, 10, 100], lr=[0.1, 1])
+
+
+@pytest.fixture
+def book(monkeypatch):
+    monkeypatch.setenv("BNCOURSE_BOOK", "1")
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    monkeypatch.delenv("BNCOURSE_BOOK", raising=False)
+
+
+# --- On the page -----------------------------------------------------------------------------------------------------
+
+def test_the_page_holds_every_frame_and_shows_the_first(two, book):
+    bundle = two._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" not in bundle
+    page = Page(bundle["text/html"])
+    frames = page.all("div", "explore-frame")
+    assert [frame["data-key"] for frame in frames] == ["0,0", "0,1", "1,0", "1,1", "2,0", "2,1"]
+    assert ["hidden" in frame for frame in frames] == [False] + [True] * 5
+    alts = [attributes["aria-label"] for attributes in page.all("svg")]
+    assert alts == [f"A line at step {step} with rate {lr}." for step in (0, 10, 100) for lr in (0.1, 1)]
+    for step in (0, 10, 100):
+        for lr in (0.1, 1):
+            assert f"step={step} lr={lr}" in page.text
+    assert len(page.all("figure", "explore")) == 1 and "Loss < 1 & falling" in page.text
+
+
+def test_sliders_name_every_position(two, book):
+    page = Page(two.html())
+    sliders = page.all("input")
+    assert [(s["type"], s["min"], s["max"], s["step"], s["value"]) for s in sliders] == [
+        ("range", "0", "2", "1", "0"), ("range", "0", "1", "1", "0")]
+    assert [json.loads(s["data-labels"]) for s in sliders] == [["0", "10", "100"], ["0.1", "1"]]
+    assert [s["aria-valuetext"] for s in sliders] == ["0", "0.1"]
+    assert len(page.all("label")) == 2 and "learning rate" in page.text
+    assert page.all("figure")[0]["aria-label"] == "Figure with sliders: step, learning rate"
+
+
+def test_one_slider(book):
+    page = Page(explore(draw, alt="A line at step {step}.", step=[1, 2])._repr_mimebundle_()["text/html"])
+    assert [frame["data-key"] for frame in page.all("div", "explore-frame")] == ["0", "1"] and len(page.all("input")) == 1
+
+
+def test_alt_may_be_computed(book):
+    page = Page(explore(draw, alt=lambda step: f"A line that ends at {step * 2}.", step=[1, 2]).html())
+    assert [svg["aria-label"] for svg in page.all("svg")] == ["A line that ends at 2.", "A line that ends at 4."]
+
+
+def test_ids_are_unique_over_frames_and_figures(two, book):
+    other = explore(draw, alt="Another line, at step {step}.", step=[0, 10])
+    # Not even the same picture with the same description twice may share an id: a reference into a hidden frame is dead.
+    still = explore(lambda step: draw(), alt="Always the same line.", step=[0, 10])
+    ids = re.findall(r'\bid="([^"]+)"', two.html() + other.html() + still.html())
+    assert len(ids) == len(set(ids)) > 8
+
+
+def test_text_of_all_kinds_is_escaped(book):
+    hostile = "<i>'\"&"
+    page = Page(explore(draw, alt="A line " + hostile + " {a_b}.", caption=hostile, labels={"a_b": hostile},
+                        a_b=[hostile, "plain"]).html())
+    assert not page.all("i")
+    assert json.loads(page.all("input")[0]["data-labels"]) == [hostile, "plain"]
+    assert page.all("svg")[0]["aria-label"] == f"A line {hostile} {hostile}."
+
+
+def test_twice_gives_the_same_page(two, book):
+    assert two.html() == two.html()
+
+
+# --- On a live kernel ------------------------------------------------------------------------------------------------
+
+def live_parts(widget):
+    box = widget.live()
+    picture, *sliders, caption = box.children
+    assert all(isinstance(slider, ipywidgets.SelectionSlider) for slider in sliders)
+    return picture, sliders, caption
+
+
+def test_sliders_redraw_over_their_whole_range(two, kernel):
+    picture, sliders, caption = live_parts(two)
+    assert [slider.description for slider in sliders] == ["step", "learning rate"]
+    assert "step=0 lr=0.1" in picture.value and caption.value == "Loss &lt; 1 &amp; falling"
+    seen = {picture.value}
+    for slider, name in zip(sliders, ("step", "lr")):
+        for i in range(len(slider.options)):
+            slider.index = i
+            assert f"{name}={two.values[name][i]}" in picture.value
+            assert f"step={sliders[0].value} lr={sliders[1].value}" in picture.value
+            seen.add(picture.value)
+    assert len(seen) == 4
+    sliders[0].value = 10
+    assert "step=10 lr=1" in picture.value and 'aria-label="A line at step 10 with rate 1."' in picture.value
+
+
+def test_draws_on_demand(kernel):
+    drawn = []
+    widget = explore(lambda step: drawn.append(step) or draw(step=step), alt="A line at {step}.", step=list(range(50)))
+    _, [slider], _ = live_parts(widget)
+    slider.index = 7
+    assert drawn == [0, 7]
+
+
+def test_displays_a_widget_and_a_still_picture(two, kernel):
+    bundle = two._repr_mimebundle_()
+    view = bundle["application/vnd.jupyter.widget-view+json"]
+    assert view["version_major"] == 2 and view["model_id"]
+    page = Page(bundle["text/html"])
+    assert len(page.all("svg")) == 1 and not page.all("input"), "a slider that nothing answers would be a broken promise"
+
+
+def test_displays_without_a_bundle_of_the_widgets_own(two, kernel, monkeypatch):
+    # ipywidgets 7, which Colab ships, has none.
+    monkeypatch.delattr(ipywidgets.Widget, "_repr_mimebundle_")
+    assert "application/vnd.jupyter.widget-view+json" in two._repr_mimebundle_()
+
+
+def test_the_view_belongs_to_a_widget_that_lives(two, kernel):
+    bundle = two._repr_mimebundle_()
+    model = bundle["application/vnd.jupyter.widget-view+json"]["model_id"]
+    from ipywidgets.widgets import widget
+
+    assert isinstance(widget._instances[model], ipywidgets.VBox)
+
+
+# --- Errors ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("values, says", [({}, "at least one slider"), ({"step": [3]}, r"slider 'step' has 1 position"),
+                                          ({"step": []}, r"slider 'step' has 0 position")])
+def test_sliders_need_somewhere_to_go(values, says):
+    with pytest.raises(ValueError, match=says):
+        explore(draw, alt="A line.", **values)
+
+
+def test_every_frame_needs_a_description(book):
+    with pytest.raises(ValueError, match="say in a sentence"):
+        explore(draw, alt="", step=[0, 1]).html()
+
+
+def test_what_draw_raises_is_not_swallowed(kernel):
+    def broken(step):
+        raise ZeroDivisionError("step")
+
+    with pytest.raises(ZeroDivisionError):
+        explore(broken, alt="A line at {step}.", step=[0, 1]).live()
+
+
+# --- Predictions -----------------------------------------------------------------------------------------------------
+
+def test_predict_offers_every_option_and_its_reply():
+    question = predict("Does it <rise> & shine?", {"Yes, it's up": "Many think so.", "<b>No</b>": "Some & few do."})
+    html = question._repr_mimebundle_()["text/html"]
+    page = Page(html)
+    radios = page.all("input")
+    assert [radio["type"] for radio in radios] == ["radio", "radio"] and len({radio["name"] for radio in radios}) == 1
+    assert not any("checked" in radio for radio in radios), "the reader chooses"
+    assert [reply["data-reply"] for reply in page.all("p", "predict-reply")] == [radio["value"] for radio in radios]
+    for text in ("Does it <rise> & shine?", "Yes, it's up", "<b>No</b>", "Many think so.", "Some & few do."):
+        assert text in page.text
+    assert not page.all("b") and len(page.all("fieldset")) == 1 and len(page.all("label")) == 2
+    # Hidden until chosen, by a rule for this question only.
+    group = radios[0]["name"]
+    assert group in page.all("fieldset")[0]["class"].split()
+    assert f".{group} p.predict-reply{{display:none}}" in html
+    for i in range(2):
+        assert f".{group}:has(input[value='{i}']:checked) p[data-reply='{i}']{{display:block}}" in html
+    assert "Does it" in question._repr_mimebundle_()["text/plain"]
+
+
+def test_two_questions_do_not_share_a_choice():
+    one, two = (Page(predict(question, {"a": "x", "b": "y"}).html()) for question in ("First?", "Second?"))
+    assert one.all("input")[0]["name"] != two.all("input")[0]["name"]
+
+
+def test_a_prediction_needs_a_choice():
+    with pytest.raises(ValueError, match="at least 2 options.*got 1"):
+        predict("Well?", {"yes": "indeed"})
