@@ -1,0 +1,138 @@
+"""The data sets: what comes out, where files are looked for, and what is said when there are none."""
+
+import gzip
+import io
+import pickle
+import tarfile
+
+import numpy as np
+import pooch
+import pytest
+import torch
+
+from bncourse import data
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An own data folder, and nothing anywhere else."""
+    monkeypatch.setenv("BNCOURSE_DATA", str(tmp_path))
+    monkeypatch.setattr(data, "DEBIAN_FASHION", tmp_path / "no such folder")
+    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "empty cache")
+    return tmp_path
+
+
+@pytest.fixture
+def offline(folder, monkeypatch):
+    tried = []
+
+    def retrieve(url, known_hash, **options):
+        tried.append((url, known_hash))
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    return tried
+
+
+def test_digits():
+    digits = data.load("digits")
+    assert (digits.name, digits.classes, digits.features) == ("digits", 10, 64)
+    assert digits.x_train.shape == (1437, 64) and digits.x_test.shape == (360, 64)
+    assert digits.x_train.dtype == torch.float32 and digits.y_train.dtype == torch.int64
+    assert torch.allclose(digits.x_train.mean(0), torch.zeros(64), atol=1e-5), "centred by the training mean of each pixel"
+    assert digits.x_test.mean(0).abs().max() > 1e-3, "not by its own"
+    assert digits.x_train.max() - digits.x_train.min() <= 2 and digits.x_train.abs().max() <= 1
+    # Every digit is in both parts, in the same proportion; nothing is in both.
+    assert torch.equal(digits.y_test.unique(), torch.arange(10))
+    assert (digits.y_test.bincount() / 360 - digits.y_train.bincount() / 1437).abs().max() < 0.01
+    assert not (digits.x_test[:, None] == digits.x_train[None]).all(2).any()
+
+
+def test_everybody_gets_the_same_split():
+    np.random.seed(5)
+    torch.manual_seed(5)
+    first = data.load().x_test
+    np.random.seed(6)
+    assert torch.equal(first, data.load().x_test)
+
+
+def idx(array):
+    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.astype(np.uint8).tobytes()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_fashion_files_put_in_place(zipped, folder):
+    random = np.random.default_rng(0)
+    arrays = [random.integers(0, 256, (20, 28, 28)), np.arange(20) % 10, random.integers(0, 256, (10, 28, 28)), np.arange(10)]
+    assert not data.at_hand("fashion-mnist")
+    for name, array in zip(data.FASHION_FILES, arrays):
+        path = folder / name.removesuffix("" if zipped else ".gz")
+        path.write_bytes(gzip.compress(idx(array)) if zipped else idx(array))
+    assert data.at_hand("fashion-mnist")
+    fashion = data.load("fashion-mnist")
+    assert fashion.x_train.shape == (20, 784) and fashion.x_test.shape == (10, 784) and fashion.classes == 10
+    mean = arrays[0].reshape(20, -1).mean(0) / 255
+    np.testing.assert_allclose(fashion.x_test.numpy(), arrays[2].reshape(10, -1) / 255 - mean, atol=1e-6)
+    assert fashion.y_train.tolist() == arrays[1].tolist()
+
+
+def test_cifar_put_in_place(folder):
+    random, batches = np.random.default_rng(0), {}
+    for name in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
+        batches[name] = {"data": random.integers(0, 256, (10, 3072), dtype=np.uint8), "labels": list(range(10))}
+    with tarfile.open(folder / data.CIFAR_FILE, "w:gz") as archive:
+        for name, batch in batches.items():
+            content = pickle.dumps(batch)
+            info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    cifar = data.load("cifar10")
+    assert cifar.x_train.shape == (50, 3, 32, 32) and cifar.features == 3072 and cifar.y_train.tolist() == list(range(10)) * 5
+    images = np.stack([batches[f"data_batch_{i}"]["data"] for i in range(1, 6)]).reshape(50, 3, 32, 32) / 255
+    mean = images.mean((0, 2, 3))
+    assert cifar.x_train.mean((0, 2, 3)).abs().max() < 1e-4
+    np.testing.assert_allclose(cifar.x_test[3, 1, 2, 5], batches["test_batch"]["data"][3, 1024 + 2 * 32 + 5] / 255 - mean[1],
+                               atol=1e-5)
+
+
+def test_unknown_data_set_lists_the_known_ones():
+    with pytest.raises(ValueError, match="unknown data set 'mnist'; there are digits, fashion-mnist, cifar10"):
+        data.load("mnist")
+
+
+@pytest.mark.parametrize("name, mirrors", [("fashion-mnist", data.FASHION_MIRRORS), ("cifar10", data.CIFAR_MIRRORS)])
+def test_without_network_it_says_where_it_looked_and_what_to_do(name, mirrors, folder, offline):
+    with pytest.raises(RuntimeError) as caught:
+        data.load(name)
+    for words in (str(folder), "no route to host", "set BNCOURSE_DATA", 'DATASET = "digits"', *mirrors):
+        assert words in str(caught.value)
+    assert len(offline) == len(mirrors) and all(known_hash.startswith("md5:") for _, known_hash in offline)
+
+
+def test_digits_needs_neither_network_nor_cache(offline, monkeypatch):
+    monkeypatch.setattr(data, "cache_dir", lambda: pytest.fail("not needed"))
+    assert data.at_hand("digits") and data.load("digits").classes == 10 and not offline
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    # Root may write anywhere, but nobody can make a folder below a file.
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BNCOURSE_DATA", str(tmp_path / "file" / "data"))
+    with pytest.raises(RuntimeError, match=r"cannot write to the data folder .*data.*set BNCOURSE_DATA to a folder you may"):
+        data.cache_dir()
+    assert not data.at_hand("fashion-mnist") or data.DEBIAN_FASHION.exists()
+
+
+def test_a_cache_on_a_read_only_disk(tmp_path, monkeypatch):
+    def refuse(dir):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setenv("BNCOURSE_DATA", str(tmp_path))
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(RuntimeError, match="cannot write to the data folder .*Read-only file system.*BNCOURSE_DATA"):
+        data.cache_dir()
+
+
+def test_the_cache_is_made_when_missing_and_left_empty(tmp_path, monkeypatch):
+    monkeypatch.setenv("BNCOURSE_DATA", str(tmp_path / "new" / "folder"))
+    assert data.cache_dir() == tmp_path / "new" / "folder" and not list(data.cache_dir().iterdir())
