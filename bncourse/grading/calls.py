@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from .shortcuts import ShortcutUsed, watch
+from .shortcuts import ShortcutUsed, find_shortcut, watch
 
 FLOATS = {torch.float32: "float32", torch.float64: "float64"}
 LARGEST = 2**20  # elements an answer may have; checks ask for far fewer
@@ -93,11 +93,10 @@ class NamespaceAnswers:
     def __init__(self, namespace: dict):
         self.namespace = namespace
 
-    @property
-    def cells(self) -> list[str] | None:
-        """The cells run so far, oldest first (IPython's `In`); None outside of a notebook."""
+    def shortcut(self, name: str, autograd: bool) -> str | None:
+        """See `find_shortcut`. Reads the cells run so far (IPython's `In`); outside of a notebook there are none."""
         history = self.namespace.get("In")
-        return [str(cell) for cell in history] if isinstance(history, list) else None
+        return find_shortcut([str(cell) for cell in history], name, autograd) if isinstance(history, list) else None
 
     def call(self, name: str, args: list, seed: int) -> Reply:
         return call(self.namespace, name, args, seed)

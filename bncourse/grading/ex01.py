@@ -404,8 +404,6 @@ GRADIENT_SAYINGS = {
     "contributions add.",
     "dgamma_scaled": "γ itself appears in your dγ. The derivative of γ · x̂ with respect to γ does not hold γ any more.",
     "dbeta_scaled": "γ appears in your dβ. What is the derivative of y = γ x̂ + β with respect to β?",
-    "not_summed": "The batch axis is still there. One parameter touches every example: what do you do with the N "
-    "contributions?",
 }  # fmt: skip
 
 

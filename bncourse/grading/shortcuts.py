@@ -102,14 +102,14 @@ def reached(cells: list[str], answer: str) -> list[ast.stmt]:
     return found
 
 
-def find_shortcut(cells: list[str], answer: str, autograd: bool = False) -> str | None:
+def find_shortcut(cells: list[str], answer: str, autograd: bool = True) -> str | None:
     """The forbidden thing in the code that `answer` reaches, as a learner would write it; None when there is none.
 
-    `autograd`: whether gradients by autograd are forbidden too.
+    `autograd`: whether the answer may use autograd.
     """
     for statement in reached(cells, answer):
         for node in ast.walk(statement):
-            shortcut = forbidden(node, AUTOGRAD if autograd else set())
+            shortcut = forbidden(node, set() if autograd else AUTOGRAD)
             if shortcut:
                 return shortcut
     return None

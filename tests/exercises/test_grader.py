@@ -1,0 +1,316 @@
+"""The grader against a class: every submission gets a status, none touches another, nothing outside changes.
+
+All submissions are graded in one batch, two at a time, and the tests look at the rows.
+"""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import MASTER, ROOT, STUDENT, cells_of, notebook
+from typer.testing import CliRunner
+
+from bncourse.__main__ import app
+
+pytestmark = pytest.mark.xdist_group("grader")
+
+STEP = 3  # seconds a cell or a call may take
+
+WRONG = """
+import torch
+def batch_norm(x, gamma, beta, eps): return x
+def update_running(running_mean, running_var, x, momentum): return running_mean, running_var
+def batch_norm_eval(x, gamma, beta, running_mean, running_var, eps): return x
+def batch_norm_backward(dy, x, gamma, eps): return dy, gamma, gamma
+def batch_norm_2d(x, gamma, beta, eps): return x
+"""
+
+# What is put before or after a right (or a wrong) solution.
+LOOP = "while True:\n    pass"
+KILL_EVERYTHING = """
+import os, signal
+for pid in [os.getppid(), 1, -1] + [int(p) for p in os.listdir("/proc") if p.isdigit() and int(p) != os.getpid()]:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except OSError:
+        pass
+"""
+FLOOD = "for _ in range(200_000):\n    print('x' * 100)"
+PATCH_TORCH = """
+import numpy, torch
+for name in ("allclose", "equal", "isclose", "all"):
+    setattr(torch, name, lambda *a, **k: True)
+    if hasattr(numpy, name): setattr(numpy, name, lambda *a, **k: True)
+import bncourse.grading.checks as checks, bncourse.grading.feedback as feedback, bncourse.grading.ex01 as ex01
+checks.off = lambda *a: 0.0
+checks.judge = lambda *a: None
+checks.run = lambda name, question, *a: feedback.Result(name, question.points, question.points, "ok")
+ex01.QUESTIONS.clear()
+"""
+FORGE = """
+import json, os, struct
+for ident in ("ready", "", "0"):
+    head = json.dumps({"id": ident, "error": "", "outcome": "returned", "values": [], "inputs": [], "is_tuple": True,
+                       "points": 20, "status": "ok"}).encode()
+    for fd in range(1, 32):
+        try:
+            os.set_blocking(fd, False)
+            os.write(fd, struct.pack(">I", len(head)) + head)
+        except OSError:
+            pass
+"""
+FIND_SOLUTION = f"""
+import os
+found = ""
+for top in ({str(ROOT)!r}, "/work", "/home", "/tmp", "/course", "/mnt", "/srv", "/var"):
+    for place, folders, files in os.walk(top):
+        folders[:] = [f for f in folders if f not in ("lib", "lib64", "node_modules")]
+        for name in files:
+            if name.endswith((".ipynb", ".csv")) or name.startswith("test_"):
+                found = os.path.join(place, name)
+if not found:
+    raise FileNotFoundError("no solution, no table, no tests")
+"""
+EQUAL = """
+class Equal:
+    dtype, shape = "float32", (5, 5)
+    def __eq__(self, other): return True
+    def __getattr__(self, name): return lambda *a, **k: self
+    def __float__(self): return 0.0
+    __le__ = __lt__ = __ge__ = __gt__ = __eq__
+    __sub__ = __rsub__ = __abs__ = lambda self, *a: self
+def batch_norm(*_): return Equal()
+def update_running(*_): return Equal(), Equal()
+def batch_norm_eval(*_): return Equal()
+def batch_norm_backward(*_): return Equal(), Equal(), Equal()
+def batch_norm_2d(*_): return Equal()
+"""
+COLAB = """
+from google.colab import drive
+drive.mount("/content/drive")
+"""
+MAGICS = "%pip install torch\n!nvidia-smi\nx = !ls\nbatch_norm?\nanswer = 42"
+
+RIGHT_POINTS, ALL_WRONG = 20, 0
+BEFORE, AFTER, INSTEAD = "before", "after", "instead"
+
+# name: (what, where it stands around a right solution, statuses that are right, points that are right)
+CASES = {
+    "loop_in_cell": (LOOP, BEFORE, {"timeout"}, {20}),
+    "loop_in_function": ("def batch_norm_eval(*_):\n    while True: pass", AFTER, {"timeout"}, {17}),
+    "exit_in_cell": ("import os\nos._exit(0)", BEFORE, {"crashed"}, {20}),
+    "exit_in_function": ("import os\ndef batch_norm_eval(*_): os._exit(0)", AFTER, {"crashed"}, {17}),
+    "sys_exit": ("import sys\nsys.exit(0)", BEFORE, {"ok"}, {20}),
+    "segfault": ("import ctypes\nctypes.string_at(0)", AFTER, {"crashed"}, {20}),
+    "kill": (KILL_EVERYTHING, AFTER, {"ok", "crashed"}, {20}),
+    "fork_bomb": ("import os\nwhile True: os.fork()", AFTER, {"crashed", "timeout"}, {0, 20}),
+    "flood": (FLOOD, AFTER, {"ok"}, {20}),
+    "equal": (EQUAL, INSTEAD, {"wrong"}, {0}),
+    "patch": (PATCH_TORCH + WRONG, INSTEAD, {"wrong"}, {0}),
+    "forge": (FORGE + WRONG, INSTEAD, {"wrong", "crashed"}, {0}),
+    "find_solution": (FIND_SOLUTION + WRONG, INSTEAD, {"wrong"}, {0}),
+    "write": (f"open({str(ROOT / 'written_by_a_submission')!r}, 'w').write('x')\n" + WRONG, INSTEAD, {"wrong"}, {0}),
+    "memory": ("hoard = bytearray(50 * 2**30)", AFTER, {"ok"}, {20}),
+    "file": ("f = open('/tmp/big', 'wb')\nfor _ in range(10**4): f.write(bytes(2**20))", AFTER, {"ok"}, {20}),
+    "socket": ("import socket\nsocket.create_connection(('127.0.0.1', 9), 2)\n" + WRONG, INSTEAD, {"wrong"}, {0}),
+    "colab": (COLAB, BEFORE, {"ok"}, {20}),
+    "magics": (MAGICS, BEFORE, {"ok"}, {20}),
+    "input": ("answer = input('?')", BEFORE, {"ok"}, {20}),
+    "broken_cell": ("def batch_norm_eval(:\n    pass", BEFORE, {"ok"}, {20}),
+    "deep_code": ("x = " + "-" * 200_000 + "1", AFTER, {"ok", "crashed"}, {0, 20}),
+    "answer_lost": ("del batch_norm_eval", AFTER, {"wrong"}, {17}),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory, sandbox):
+    """All cases, and a few notebooks, graded by the command line; rows by file, and what the run printed."""
+    folder, right = tmp_path_factory.mktemp("class"), cells_of(MASTER)
+    for name, (what, where, _, _) in CASES.items():
+        cells = {BEFORE: [what, *right], AFTER: [*right, what], INSTEAD: [what]}[where]
+        notebook(folder / f"{name}.ipynb", *cells)
+    shutil.copy(MASTER, folder / "master.ipynb")
+    (folder / "sub").mkdir()
+    shutil.copy(STUDENT, folder / "sub" / "student.ipynb")
+    notebook(folder / "shuffled.ipynb", *right[:2], *right[2:][::-1], *right[2:4])
+    shutil.copy(STUDENT, folder / "=two\nlines.ipynb")
+    write_unreadable(folder)
+    before = tree(ROOT)
+    result = command(folder, "--jobs", "2", "--timeout", str(STEP), "--seed", "7", csv=folder.parent / "grades.csv")
+    assert result.returncode == 0, result.stderr
+    assert tree(ROOT) == before
+    return rows(folder.parent / "grades.csv"), result
+
+
+UNREADABLE = {
+    "truncated": "cut off",
+    "not_json": "cut off",
+    "deep": "cut off",
+    "binary": "cut off",
+    "not_a_notebook": "not a notebook",
+    "empty": "is empty",
+    "no_code": "no code cells",
+    "huge": "Clear all outputs",
+    "outside": "outside of the folder",
+    "dangling": "missing",
+    "circle": "cannot be opened|missing",
+    "pipe": "not a file",
+    "folder": "not a file|cannot be opened",
+}
+
+
+def write_unreadable(folder):
+    (folder / "truncated.ipynb").write_bytes(MASTER.read_bytes()[:3000])
+    (folder / "not_json.ipynb").write_text("my answers")
+    (folder / "deep.ipynb").write_text("[" * 100_000)
+    (folder / "binary.ipynb").write_bytes(bytes(range(256)) * 10)
+    (folder / "not_a_notebook.ipynb").write_text('{"answers": [1, 2]}')
+    (folder / "empty.ipynb").touch()
+    (folder / "no_code.ipynb").write_text('{"cells": [{"cell_type": "markdown", "source": "hello"}]}')
+    with open(folder / "huge.ipynb", "wb") as file:
+        file.truncate(200 * 2**20)  # takes no room on the disk
+    (folder / "outside.ipynb").symlink_to(MASTER)
+    (folder / "dangling.ipynb").symlink_to(folder / "nothing")
+    (folder / "circle.ipynb").symlink_to(folder / "circle.ipynb")
+    os.mkfifo(folder / "pipe.ipynb")
+    (folder / "folder.ipynb").mkdir()
+
+
+def command(folder, *more, csv, exercise="ex01", env=()):
+    argv = [sys.executable, "-m", "bncourse", "grade", exercise, str(folder), "--csv", str(csv), *more]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | dict(env)
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300)
+
+
+def rows(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return {row["file"]: row for row in csv.DictReader(file)}
+
+
+def tree(folder):
+    """Names directly in the repository and its own folders: others may be writing elsewhere while the tests run."""
+    return {*os.listdir(folder), *os.listdir(folder / "exercises"), *os.listdir(folder / "exercises" / "masters")}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_hostile_or_odd_submission_gets_a_status_and_defensible_points(graded, name):
+    row = graded[0][f"{name}.ipynb"]
+    _, _, statuses, points = CASES[name]
+    assert row["status"] in statuses and float(row["points"]) in points, row
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_cannot_be_read_is_unreadable_and_says_what_to_do(graded, name):
+    row = graded[0][f"{name}.ipynb"]
+    assert (row["status"], row["points"]) == ("unreadable", "0")
+    assert re.search(UNREADABLE[name], row["message"]), row["message"]
+
+
+def test_master_maximum_student_nothing_and_order_of_cells_does_not_matter(graded):
+    found, _ = graded
+    assert (found["master.ipynb"]["status"], found["master.ipynb"]["points"]) == ("ok", "20")
+    assert (found["shuffled.ipynb"]["status"], found["shuffled.ipynb"]["points"]) == ("ok", "20")
+    for student in ("sub/student.ipynb", "./=two\nlines.ipynb"):
+        assert (found[student]["status"], found[student]["points"]) == ("wrong", "0")
+    assert len(found) == len(CASES) + len(UNREADABLE) + 4
+
+
+def test_the_table_has_points_status_and_feedback_a_question(graded):
+    row = graded[0]["loop_in_function.ipynb"]
+    assert list(row)[:9] == ["file", "status", "points", "max", "q1", "q2", "q3", "q4", "q5"]
+    assert (row["q3"], row["q3_status"], row["q4"], row["q4_status"]) == ("0", "timeout", "6", "ok")
+    assert "loop that does not end" in row["q3_feedback"]
+    assert graded[0]["exit_in_function.ipynb"]["q3_status"] == "crashed"
+    assert graded[0]["equal.ipynb"]["q1_misconception"] == "wrong_type"
+    assert "no function batch_norm_eval" in graded[0]["answer_lost.ipynb"]["q3_feedback"]
+
+
+def test_nothing_was_written_and_no_process_is_left(graded):
+    assert not (ROOT / "written_by_a_submission").exists()
+    time.sleep(0.5)
+    left = subprocess.run(["ps", "-eo", "user:20,args"], capture_output=True, text=True).stdout
+    assert "bncourse.grading.worker 1" not in left
+
+
+def test_a_second_run_grades_only_what_is_new(sandbox, tmp_path):
+    folder, table = tmp_path / "class", tmp_path / "grades.csv"
+    folder.mkdir()
+    notebook(folder / "a.ipynb", WRONG)
+    assert command(folder, csv=table).returncode == 0
+    forged = table.read_text().replace("a.ipynb,wrong,0,", "a.ipynb,wrong,1,")  # to see whether it is graded again
+    table.write_text(forged)
+    notebook(folder / "b.ipynb", WRONG)
+    assert command(folder, csv=table).returncode == 0
+    assert {name: row["points"] for name, row in rows(table).items()} == {"a.ipynb": "1", "b.ipynb": "0"}
+
+
+def test_interrupted_grading_keeps_what_is_done(sandbox, tmp_path):
+    folder, table = tmp_path / "class", tmp_path / "grades.csv"
+    folder.mkdir()
+    notebook(folder / "a.ipynb", WRONG)
+    notebook(folder / "b.ipynb", LOOP)
+    argv = [sys.executable, "-m", "bncourse", "grade", "ex01", str(folder), "--csv", str(table), "--jobs", "1"]
+    process = subprocess.Popen([*argv, "--timeout", "100"], env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not (table.exists() and "a.ipynb" in rows(table)):
+        time.sleep(0.1)
+    process.send_signal(2)
+    said = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 130 and "Traceback" not in said and "interrupted" in said
+    assert list(rows(table)) == ["a.ipynb"]
+
+
+@pytest.mark.parametrize("what, says", [
+    ("exercise", "no exercise 'ex77'; there is ex01"),
+    ("folder", "there is no"),
+    ("empty", r"no notebook \(.ipynb\)"),
+    ("file", "neither a folder nor a notebook"),
+    ("csv", "cannot write"),
+    ("other_csv", "not a grade table"),
+    ("sandbox", "apt install bubblewrap"),
+])  # fmt: skip
+def test_bad_input_is_one_clear_line(tmp_path, request, monkeypatch, what, says):
+    folder, table, exercise, env = tmp_path / "class", tmp_path / "grades.csv", "ex01", {}
+    folder.mkdir()
+    notebook(folder / "a.ipynb", WRONG)
+    if what in ("csv", "other_csv"):
+        request.getfixturevalue("sandbox")
+    if what == "exercise":
+        exercise = "ex77"
+    elif what == "folder":
+        folder = tmp_path / "nothing"
+    elif what == "empty":
+        (folder / "a.ipynb").unlink()
+    elif what == "file":
+        folder = tmp_path / "notes.txt"
+        folder.write_text("hello")
+    elif what == "csv":
+        table = tmp_path / "no" / "such" / "folder.csv"
+    elif what == "other_csv":
+        table.write_text("name,email\nA,a@example.org\n")
+    else:
+        env = {"PATH": str(tmp_path)}
+    before = table.read_bytes() if table.exists() else None
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(app, ["grade", exercise, str(folder), "--csv", str(table)])
+    assert result.exit_code == 2 and isinstance(result.exception, SystemExit)
+    assert re.search(says, result.stderr) and len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert (table.read_bytes() if table.exists() else None) == before
+
+
+def test_a_single_notebook_may_be_graded(sandbox, tmp_path):
+    result = command(notebook(tmp_path / "a.ipynb", WRONG), csv=tmp_path / "grades.csv")
+    assert result.returncode == 0 and rows(tmp_path / "grades.csv")["a.ipynb"]["status"] == "wrong"
+
+
+def test_without_a_sandbox_only_when_told_so(tmp_path):
+    notebook(tmp_path / "a.ipynb", *cells_of(MASTER))
+    result = command(tmp_path, "--unsafe", csv=tmp_path / "grades.csv", env={"PATH": str(tmp_path)})
+    assert result.returncode == 0, result.stderr
+    assert rows(tmp_path / "grades.csv")["a.ipynb"]["points"] == "20"
