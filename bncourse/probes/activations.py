@@ -48,11 +48,15 @@ def nonlinearity_inputs(net: nn.Module, x: Tensor) -> dict[int, Tensor]:
 class Moments:
     """How far each unit's mean and standard deviation have moved: since the start, and since the last update.
 
-    Per layer, averaged over units and in units of each unit's own standard deviation at its first call:
-    ``mean``, ``sd``, ``moved``: |mean| and standard deviation of z now, and |Δmean|, all three in plain units of z;
-    ``mean_drift``, ``sd_drift``: |Δ| against the first call (Santurkar et al. 2018, Fig. 8, right-hand panels);
-    ``mean_step``, ``sd_step``: |Δ| against the previous call, NaN unless that was one step earlier (Fig. 8, left).
-    It remembers; a step that is not later than the last one begins a new run.
+    Columns, averaged over the units of a layer:
+    ``mean``, ``sd``, ``moved``: |mean| and standard deviation of z now, and |Δmean| since the first call, all three in plain
+    units of z;
+    ``mean_drift``, ``sd_drift``: |Δ| since the first call, in units of the unit's standard deviation then (Santurkar et al.
+    2018, Fig. 8, right-hand panels);
+    ``mean_step``, ``sd_step``: |Δ| since the previous call, in units of the unit's standard deviation then; NaN unless that
+    was one step earlier (Fig. 8, left).
+    It remembers; a step that is not later than the last one begins a new run (networks trained one after another share a
+    probe).
     """
 
     def __init__(self) -> None:
@@ -67,16 +71,21 @@ class Moments:
             mean, sd = z.mean(-1), z.std(-1)
             first_mean, first_sd = self.first.setdefault(layer, (mean, sd))
             last_mean, last_sd = self.last[layer] if consecutive else (mean * torch.nan, sd * torch.nan)
-            # A unit that never varies has no scale of its own; it is left out rather than divided by zero.
-            scale = torch.where(first_sd > 1e-12, first_sd, torch.nan)
             columns = {"mean": mean.abs(), "sd": sd, "moved": (mean - first_mean).abs(),
-                       "mean_drift": (mean - first_mean).abs() / scale, "sd_drift": (sd - first_sd).abs() / scale,
-                       "mean_step": (mean - last_mean).abs() / scale, "sd_step": (sd - last_sd).abs() / scale}
+                       "mean_drift": _in_units_of(first_sd, mean - first_mean),
+                       "sd_drift": _in_units_of(first_sd, sd - first_sd),
+                       "mean_step": _in_units_of(last_sd, mean - last_mean),
+                       "sd_step": _in_units_of(last_sd, sd - last_sd)}
             rows.append(pd.DataFrame({"member": range(len(z)), "layer": layer} |
                                      {name: values.nanmean(1).tolist() for name, values in columns.items()}))
             self.last[layer] = mean, sd
         self.last_step = step
         return pd.concat(rows, ignore_index=True)
+
+
+def _in_units_of(sd: Tensor, change: Tensor) -> Tensor:
+    """|change| / sd. A unit that did not vary has no scale of its own: NaN, left out of the average, not divided by zero."""
+    return change.abs() / torch.where(sd > 1e-12, sd, torch.nan)
 
 
 def percentiles(net: nn.Module, x: Tensor, step: int, unit: int = 0) -> pd.DataFrame:

@@ -90,8 +90,9 @@ def test_moments(batch):
         assert len(frame) == 4
         for key, row in frame.iterrows():
             (mean, sd), (mean_0, sd_0), (mean_1, sd_1) = (moments(looks[j][key]) for j in (i, 0, i - 1))
-            wanted = {"mean": abs(mean), "sd": sd, "mean_drift": abs(mean - mean_0) / sd_0, "sd_drift": abs(sd - sd_0) / sd_0,
-                      "mean_step": abs(mean - mean_1) / sd_0, "sd_step": abs(sd - sd_1) / sd_0}
+            wanted = {"mean": abs(mean), "sd": sd, "moved": abs(mean - mean_0),
+                      "mean_drift": abs(mean - mean_0) / sd_0, "sd_drift": abs(sd - sd_0) / sd_0,
+                      "mean_step": abs(mean - mean_1) / sd_1, "sd_step": abs(sd - sd_1) / sd_1}
             for name, values in wanted.items():
                 if name.endswith("step") and step == 9:
                     assert np.isnan(row[name]), "three updates since the last look"
