@@ -113,6 +113,10 @@ async def execute(notebook, folder):
         problem = f"not finished after {TIMEOUT} s; it was in this cell:\n{running.get('source', '(kernel start)')}"
     except Exception as error:  # a kernel that dies or does not start must be a failed chapter, not a lost build
         problem = f"{type(error).__name__}: {error}\nIt was in this cell:\n{running.get('source', '(kernel start)')}"
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr" and not problem:
+                problem = f"wrote to stderr, which would stand on the page:\n{output.text}\nfrom this cell:\n{cell.source}"
     return time.perf_counter() - start, problem
 
 

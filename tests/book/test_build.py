@@ -84,6 +84,12 @@ def test_dying_kernel(tiny, run_build):
     assert "02_two" in done.said and "os._exit(3)  # this line" in done.said
 
 
+def test_a_warning_on_stderr_is_no_result(tiny, run_build):
+    write(tiny, "02_two", "import warnings; warnings.warn('old hat')")
+    done = run_build(tiny)
+    assert done.code != 0 and "02_two" in done.said and "old hat" in done.said
+
+
 def test_warnings_fail_the_build_each_time(tiny, run_build):
     index = tiny / "book" / "index.md"
     good = index.read_text()
