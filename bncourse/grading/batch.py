@@ -22,11 +22,34 @@ WORST_FIRST = ("unreadable", "timeout", "crashed", "wrong", "ok")
 AGAIN = ("timeout", "crashed")  # perhaps only a busy machine: a second run tries these again
 
 
+class Live:
+    """The workers running now, so that an interruption can end them and no new one starts after it."""
+
+    def __init__(self):
+        self.workers, self.stopped, self.lock = set(), False, threading.Lock()
+
+    def add(self, worker: Worker) -> None:
+        with self.lock:
+            self.workers.add(worker)
+            if self.stopped:
+                worker.kill()
+
+    def discard(self, worker: Worker) -> None:
+        with self.lock:
+            self.workers.discard(worker)
+
+    def stop(self) -> None:
+        with self.lock:
+            self.stopped = True
+            for worker in self.workers:
+                worker.kill()
+
+
 class SandboxAnswers:
     """The answers of one submission, in a worker. A cell or call that kills the worker, or never ends, costs itself:
     a fresh worker runs the other cells again, and the remaining questions are asked there."""
 
-    def __init__(self, cells: list[str], questions: dict, limits: Limits, unsafe: bool, slot: int, live: set):
+    def __init__(self, cells: list[str], questions: dict, limits: Limits, unsafe: bool, slot: int, live: Live):
         self.cells, self.limits, self.unsafe, self.slot, self.live = cells, limits, unsafe, slot, live
         self.may = {question.answer: question.autograd for question in questions.values()}
         self.clock, self.worker, self.shortcuts = Clock(), None, None
@@ -35,6 +58,8 @@ class SandboxAnswers:
 
     def start(self) -> None:
         while self.worker is None:
+            if self.live.stopped:
+                raise Died("grading was interrupted")
             if len(self.fatal) > MOST_FATAL_CELLS:
                 raise list(self.fatal.values())[-1]
             self.worker = Worker(self.limits, self.unsafe, self.slot, self.clock)
@@ -93,7 +118,7 @@ class Row:
 
 def grade_cells(cells: list[str], module, seed: int, limits: Limits, unsafe: bool, slot: int = 0, live=None) -> tuple:
     """Status, results by question, and what to say about the cells."""
-    answers = SandboxAnswers(cells, module.QUESTIONS, limits, unsafe, slot, set() if live is None else live)
+    answers = SandboxAnswers(cells, module.QUESTIONS, limits, unsafe, slot, live or Live())
     results = {}
     try:
         for name, question in module.QUESTIONS.items():
@@ -194,7 +219,7 @@ def grade(exercise: str, folder: Path, table_path: Path, *, jobs: int = 0, seed:
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed
     checks = inspect.getsource(module).encode()
     jobs = jobs or os.cpu_count() or 1
-    slots, live, stopped = SimpleQueue(), set(), threading.Event()
+    slots, live = SimpleQueue(), Live()
     for slot in range(jobs):
         slots.put(slot)
 
@@ -210,9 +235,7 @@ def grade(exercise: str, folder: Path, table_path: Path, *, jobs: int = 0, seed:
             return Row(name, digest, "unreadable", message=str(error))
         slot = slots.get()
         try:
-            if stopped.is_set():
-                return None
-            return Row(name, digest, *grade_cells(cells, module, seed, limits, unsafe, slot, live))
+            return None if live.stopped else Row(name, digest, *grade_cells(cells, module, seed, limits, unsafe, slot, live))
         except GradingError:
             raise
         except Exception as error:  # a mistake of ours, which must not cost the rest of the class its grades
@@ -229,9 +252,7 @@ def grade(exercise: str, folder: Path, table_path: Path, *, jobs: int = 0, seed:
                     table.add(row)
                 progress(done, len(paths), row)
         except BaseException:  # interrupted, or the sandbox broke: what is graded is in the table
-            stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            for worker in list(live):
-                worker.kill()
+            live.stop()
             raise
     return table.rows

@@ -17,6 +17,7 @@ import torch
 
 from .calls import NamespaceAnswers, Reply
 from .feedback import Feedback, GradingError, Marks, Result, Results
+from .shortcuts import UNREAD
 
 TOLERANCE = {torch.float32: 2e-3, torch.float64: 1e-9}
 
@@ -196,10 +197,14 @@ def run(name: str, question: Question, answers, seed: int) -> Result:
     marks = Marks()
     try:
         found = answers.shortcut(question.answer, question.autograd)
-        if found:
+        if found and found != UNREAD:
             raise Feedback("shortcut", shortcut(question.answer, found))
         rng = np.random.default_rng([seed, *name.encode()])
-        question.check(Ask(answers, question.answer, rng), rng, marks)
+        ask = Ask(answers, question.answer, rng)
+        question.check(ask, rng, marks)
+        if found == UNREAD:  # a function is there all the same
+            marks.points = 0
+            raise Feedback("unread", f"{question.answer} works, but its code is nowhere to be read. Write it with def in a cell.")
     except Feedback as feedback:
         marks.feedback.insert(0, feedback)
     if not marks.feedback:

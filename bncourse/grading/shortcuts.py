@@ -17,6 +17,9 @@ AUTOGRAD = {"autograd", "backward", "grad", "requires_grad", "requires_grad_", "
 UNREADABLE = {"eval", "exec", "globals", "vars", "__import__", "importlib", "__dict__", "__globals__"}
 
 
+UNREAD = "unread"
+
+
 class ShortcutUsed(Exception):
     """The answer called a finished normalization while it ran."""
 
@@ -89,9 +92,9 @@ def names_bound(statement: ast.stmt) -> set[str]:
     return names
 
 
-def reached(cells: list[str], answer: str) -> list[ast.stmt]:
+def reached(bound: dict[str, ast.stmt], answer: str) -> list[ast.stmt]:
     """The statements an answer depends on: its own definition, and those of every top-level name it uses."""
-    bound, seen, todo, found = bindings(cells), set(), [answer], []
+    seen, todo, found = set(), [answer], []
     while todo:
         name = todo.pop()
         if name in seen or name not in bound:
@@ -103,11 +106,15 @@ def reached(cells: list[str], answer: str) -> list[ast.stmt]:
 
 
 def find_shortcut(cells: list[str], answer: str, autograd: bool = True) -> str | None:
-    """The forbidden thing in the code that `answer` reaches, as a learner would write it; None when there is none.
+    """The forbidden thing in the code that `answer` reaches, as a learner would write it; None when there is none,
+    `UNREAD` when the code that defines it is not there to be read.
 
     `autograd`: whether the answer may use autograd.
     """
-    for statement in reached(cells, answer):
+    bound = bindings(cells)
+    if answer not in bound:
+        return UNREAD
+    for statement in reached(bound, answer):
         for node in ast.walk(statement):
             shortcut = forbidden(node, set() if autograd else AUTOGRAD)
             if shortcut:

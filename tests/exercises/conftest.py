@@ -1,30 +1,12 @@
-"""Shared by the exercise tests: answers as text, judged in this process or handed to the grader as notebooks."""
+"""Shared by the exercise tests: judging an answer in this process, and whether hostile ones may be run at all."""
 
-import json
 import os
 import shutil
-from pathlib import Path
 
-import nbformat
 import pytest
 
 from bncourse.grading.calls import NamespaceAnswers
 from bncourse.grading.checks import load, run
-
-ROOT = Path(__file__).resolve().parents[2]
-MASTER = ROOT / "exercises" / "masters" / "ex01_batch_norm.ipynb"
-STUDENT = ROOT / "exercises" / "ex01_batch_norm.ipynb"
-
-
-def cells_of(path: Path) -> list[str]:
-    return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-
-
-def notebook(path: Path, *cells: str) -> Path:
-    """Writes a notebook with these code cells, without any of the care that Jupyter takes."""
-    content = [{"cell_type": "code", "source": cell, "metadata": {}, "outputs": []} for cell in cells]
-    path.write_text(json.dumps({"cells": content, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -148,3 +148,8 @@ def test_comparing_with_torch_in_a_scratch_cell_is_no_shortcut(judge):
     scratch = "\nx = torch.randn(4, 3, requires_grad=True)\nF.batch_norm(x, None, None, training=True).sum().backward()\n"
     assert judge("q1", scratch + Q1 + NORM).status == "ok"
     assert judge("q4", scratch + Q4 + "return dx, dgamma, dbeta").status == "ok"
+
+
+def test_an_answer_that_cannot_be_read_gets_no_points(judge):
+    result = judge("q1", f"exec({Q1 + NORM!r})")
+    assert (result.code, result.points) == ("unread", 0)
