@@ -157,16 +157,14 @@ def test_displays_a_widget_and_a_still_picture(two, kernel):
 
 def test_displays_without_a_bundle_of_the_widgets_own(two, kernel, monkeypatch):
     # ipywidgets 7, which Colab ships, has none.
-    monkeypatch.delattr(ipywidgets.Widget, "_repr_mimebundle_")
+    monkeypatch.delattr(ipywidgets.Widget, "_repr_mimebundle_", raising=False)
     assert "application/vnd.jupyter.widget-view+json" in two._repr_mimebundle_()
 
 
-def test_the_view_belongs_to_a_widget_that_lives(two, kernel):
-    bundle = two._repr_mimebundle_()
-    model = bundle["application/vnd.jupyter.widget-view+json"]["model_id"]
-    from ipywidgets.widgets import widget
-
-    assert isinstance(widget._instances[model], ipywidgets.VBox)
+def test_the_view_is_that_of_the_live_widget(two, kernel, monkeypatch):
+    box = two.live()
+    monkeypatch.setattr(two, "live", lambda: box)
+    assert two._repr_mimebundle_()["application/vnd.jupyter.widget-view+json"]["model_id"] == box.model_id
 
 
 # --- Errors ----------------------------------------------------------------------------------------------------------
