@@ -11,6 +11,7 @@ from torch import nn
 from bncourse.data import Data
 from bncourse.nets import Stack, mlp
 from bncourse.norms import NORMS, BatchNorm
+from bncourse.probes.activations import Histograms, Moments, percentiles
 from bncourse.train import batches, recompute_statistics, train, untouched
 
 COLUMNS = ["lr", "seed", "step", "train_loss", "train_accuracy", "test_accuracy", "test_accuracy_running", "diverged"]
@@ -205,6 +206,15 @@ def test_a_run_lost_in_the_last_update_is_marked(blobs):
     # The loss of the batch before was finite; only looking shows that the update broke the network.
     frame = train(relu_net, blobs, seeds=[0], lrs=[1e30], steps=1, batch_size=32, record=[0, 1])
     assert list(frame.diverged) == [False, True] and frame.train_loss[1] == math.inf
+
+
+@pytest.mark.parametrize("build", [Moments, lambda: percentiles, Histograms])
+def test_a_diverged_run_does_not_stop_the_probes(build, blobs):
+    def run(lrs):
+        frame = train(relu_net, blobs, seeds=[0], lrs=lrs, steps=6, batch_size=32, record=range(7), probes=[build()])
+        return frame[frame.lr == 0.1].reset_index(drop=True)
+
+    pd.testing.assert_frame_equal(run([0.1, 1e20]), run([0.1]), rtol=1e-4)
 
 
 def test_a_diverged_run_alone(images):
