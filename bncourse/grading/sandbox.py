@@ -79,7 +79,7 @@ def check_sandbox(unsafe: bool) -> None:
 
 def visible() -> list[Path]:
     """What a worker needs to read: the system's libraries, this Python, and the folders its packages are in."""
-    places = [Path(p) for p in ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt", "/etc/ld.so.cache", "/nix")]
+    places = [Path(p) for p in ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache", "/nix")]
     places += [Path(sys.prefix), Path(sys.base_prefix), Path(sysconfig.get_path("stdlib"))]
     # A path entry that is not a packages folder may be the repository, where the solutions are.
     places += [Path(p) for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from torch.overrides import TorchFunctionMode
 
 FUSED = re.compile(r"(batch|instance|layer|group|rms)_?norm|BatchNorm|InstanceNorm|LayerNorm|GroupNorm|RMSNorm")
-AUTOGRAD = {"autograd", "backward", "grad", "requires_grad", "requires_grad_", "enable_grad", "func", "functorch",
+AUTOGRAD = {"autograd", "backward", "grad", "requires_grad", "requires_grad_", "enable_grad",
             "vjp", "jvp", "jacrev", "jacfwd", "jacobian", "gradcheck"}  # fmt: skip
 UNREADABLE = {"eval", "exec", "globals", "vars", "__import__", "importlib", "__dict__", "__globals__"}
 

@@ -12,8 +12,8 @@ import sys
 import time
 
 import pytest
-from handed_in import MASTER, ROOT, STUDENT, cells_of, notebook
 from filelock import FileLock
+from handed_in import MASTER, ROOT, STUDENT, cells_of, notebook
 from typer.testing import CliRunner
 
 from bncourse.__main__ import app
