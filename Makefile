@@ -10,7 +10,7 @@ book: ; @start=$$(date +%s) && $(MAKE) -s $(VENV)/.installed && \
 
 # Tests and notebooks in one run, so that one closing line counts them all.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n logical --dist loadgroup --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests book exercises
+	$(BIN)/python -m pytest -n logical --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests book exercises
 
 serve: $(VENV)/.installed
 	@$(BIN)/python book/_ext/serve.py $(PORT)
