@@ -1,6 +1,9 @@
 """Each typical mistake gets its own feedback, for any numbers drawn, and loses points."""
 
 import pytest
+import torch.nn.functional as F
+
+from bncourse.grading.calls import NamespaceAnswers
 
 Q1 = "def batch_norm(x, gamma, beta, eps):\n    "
 Q2 = "def update_running(running_mean, running_var, x, momentum):\n    m, v, a = running_mean, running_var, momentum\n    "
@@ -153,3 +156,12 @@ def test_comparing_with_torch_in_a_scratch_cell_is_no_shortcut(judge):
 def test_an_answer_that_cannot_be_read_gets_no_points(judge):
     result = judge("q1", f"exec({Q1 + NORM!r})")
     assert (result.code, result.points) == ("unread", 0)
+
+
+def batch_norm(x, gamma, beta, eps):
+    return F.batch_norm(x, None, None, gamma, beta, True, eps=eps)
+
+
+def test_a_cell_that_is_not_in_the_history_is_read_all_the_same():
+    namespace = {"In": [""], "batch_norm": batch_norm}
+    assert NamespaceAnswers(namespace).shortcut("batch_norm", True) == "F.batch_norm"
