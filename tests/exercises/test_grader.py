@@ -17,6 +17,7 @@ from handed_in import MASTER, ROOT, STUDENT, cells_of, notebook
 from typer.testing import CliRunner
 
 from bncourse.__main__ import app
+from bncourse.grading.sandbox import Limits, Worker
 
 STEP = 3  # seconds a cell or a call may take
 
@@ -239,11 +240,21 @@ def test_the_table_has_points_status_and_feedback_a_question(graded):
     assert "no function batch_norm_eval" in graded["answer_lost.ipynb"]["q3_feedback"]
 
 
-def test_nothing_was_written_and_no_process_is_left(graded):
+def test_a_submission_writes_nothing_outside(graded):
     assert not (ROOT / "written_by_a_submission").exists()
-    time.sleep(0.5)
-    left = subprocess.run(["ps", "-eo", "user:20,args"], capture_output=True, text=True).stdout
-    assert "bncourse.grading.worker 1" not in left
+
+
+def test_what_a_submission_leaves_running_ends_with_it(sandbox):
+    worker = Worker(Limits(), unsafe=False, slot=50)
+    nap = f"98765.{os.getpid()}"
+    error = worker.run_cell(f"import subprocess\nsubprocess.Popen(['sleep', '{nap}'], start_new_session=True)")
+    running = lambda: nap in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout  # noqa: E731
+    assert not error and running()
+    worker.close()
+    until = time.monotonic() + 10
+    while running() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not running()
 
 
 def test_a_second_run_grades_only_what_is_new(sandbox, tmp_path):
