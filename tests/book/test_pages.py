@@ -50,7 +50,7 @@ def test_every_picture_has_an_alt_text(pages):
         pictures = [(svg, svg.get("aria-label", "")) for svg in content.select("figure svg")]
         pictures += [(image, image.get("alt", "")) for image in content.select("img")]
         for picture, alt in pictures:
-            assert len(alt) >= 15 and not re.search(r"\.(png|svg|jpe?g)$|/", alt), f"{file.name}: {str(picture)[:200]}"
+            assert len(alt) >= 15 and " " in alt.strip(), f"{file.name}: {str(picture)[:200]}"
             assert picture.name == "img" or picture.get("role") == "img", f"{file.name}: {str(picture)[:200]}"
 
 
