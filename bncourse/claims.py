@@ -185,7 +185,7 @@ def number(x: float) -> str:
         text = f"{abs(x) if x == 0 else x:.0f}"  # Never a minus zero.
     elif abs(x) >= 1e6 or abs(x) < 1e-3:
         mantissa, exponent = f"{x:.2e}".split("e")
-        text = f"{mantissa}·10^{int(exponent)}"
+        text = f"{mantissa}·10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
     else:
         rounded = float(f"{x:.2e}")  # Before counting digits: 9.996 has one decimal, because it is 10.0.
         text = f"{x:,.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}"

@@ -78,13 +78,13 @@ def svg(fig, alt: str, key: str = "") -> str:
     Raises:
         ValueError: a description too short to describe anything.
     """
+    import matplotlib
     import matplotlib.pyplot as plt
 
     if len(alt.split()) < 3:
         raise ValueError(f"alt={alt!r}: say in a sentence what the figure shows, for a reader who cannot see it")
     out = io.StringIO()
     # A fixed salt and no date: the same figure gives the same bytes.
-    import matplotlib
     with matplotlib.rc_context({"svg.hashsalt": "bncourse"}):
         fig.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     plt.close(fig)
@@ -105,11 +105,12 @@ def svg(fig, alt: str, key: str = "") -> str:
     # label are somebody's result.
     body = re.sub(r' (?:d|x|y|points)="[^"]*"',
                   lambda place: re.sub(r"\d+\.\d{3,}", lambda digits: f"{float(digits[0]):.2f}", place[0]), body)
-    # Matplotlib asks for its own font by name; the page's is already there.
-    body = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1; font-family: inherit", body)
+    # Matplotlib asks for its own fonts by name (in one declaration or, from 3.11 on, in two); the page's is already there.
+    body = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", body)
+    body = re.sub(r"font-family: [^;\"]+; ", "", body)
     return (f'<svg role="img" aria-label="{escape(alt)}" viewBox="0 0 {width} {height}" '
             f'style="width: 100%; max-width: {float(width) * 4 / 3:.0f}px; height: auto; '
-            f'font-family: sans-serif; stroke-linejoin: round; stroke-linecap: butt" '
+            f'font-family: inherit; stroke-linejoin: round; stroke-linecap: butt" '
             f'xmlns="http://www.w3.org/2000/svg">{body}')
 
 
