@@ -5,6 +5,7 @@ and the order of the batches, and both are the same for every network trained un
 networks can be taken seed by seed.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,13 +28,14 @@ PROBE_EXAMPLES = 512  # The fixed training batch that probes and the training lo
 
 def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int], lrs: Sequence[float], steps: int,
           batch_size: int = 128, record: Sequence[int] | None = None, probes: Sequence[Probe] = (),
-          **labels) -> pd.DataFrame:
+          test: bool = True, **labels) -> pd.DataFrame:
     """Train ``build(seed)`` for every learning rate and seed, and look at it at the steps in ``record``.
 
     Args:
         build: seed -> network. MLPs are trained side by side in one ``Stack``, anything else one after another.
         record: steps to look at; step t means "after t updates". Default: 11 steps, evenly spread from 0 to ``steps``.
         probes: called at each recorded step in training mode on a fixed training batch.
+        test: look at the test set too. Without it a look costs a fraction, and the two columns of test accuracy are missing.
         labels: constant columns of the frame, for example ``norm="batch"``.
 
     Returns:
@@ -72,7 +74,7 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
             for module in net.modules():
                 if isinstance(module, (BatchNorm, FrozenBatchNorm)):
                     module.refuse_nonfinite = False
-            frames.append(_train_group(net, data, group, steps, batch_size, record, probes))
+            frames.append(_train_group(net, data, group, steps, batch_size, record, probes, test))
     return pd.concat(frames, ignore_index=True).assign(**labels)
 
 
@@ -83,8 +85,6 @@ class Alone(nn.Module):
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
         super().__init__()
-        import copy
-
         [model] = models
         self.layers = copy.deepcopy(model)
 
@@ -99,7 +99,7 @@ def batches(count: int, batch_size: int, seed: int) -> Iterator[Tensor]:
         yield from torch.randperm(count, generator=generator).split(batch_size)[:count // batch_size]
 
 
-def _train_group(net, data, runs, steps, batch_size, record, probes) -> pd.DataFrame:
+def _train_group(net, data, runs, steps, batch_size, record, probes, test) -> pd.DataFrame:
     device, members = data.x_train.device, len(runs)
     x_train = data.x_train.flatten(1) if isinstance(net, Stack) else data.x_train
     seeds = list(dict.fromkeys(seed for _, seed in runs))
@@ -113,7 +113,7 @@ def _train_group(net, data, runs, steps, batch_size, record, probes) -> pd.DataF
     net.train()
     for step in range(steps + 1):
         if step in record:
-            frames.append(_look(net, data, step, alive, runs, probes))
+            frames.append(_look(net, data, step, alive, runs, probes, test))
         if step == steps:
             return pd.concat(frames, ignore_index=True)
         index = torch.stack([next(order) for order in orders]).to(device)[order_of]
@@ -135,7 +135,7 @@ def _losses(logits: Tensor, y: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _look(net, data, step, alive, runs, probes) -> pd.DataFrame:
+def _look(net, data, step, alive, runs, probes, test) -> pd.DataFrame:
     """Everything that is recorded at one step. The network is as before when this returns; ``alive`` loses the members
     whose loss is found not to be finite."""
     flat = isinstance(net, Stack)
@@ -155,11 +155,6 @@ def _look(net, data, step, alive, runs, probes) -> pd.DataFrame:
     # The last update may have been the one too many; the next batch would show it only after this row was written.
     alive &= torch.isfinite(losses)
     diverged = ~alive
-    with untouched(net):
-        net.eval()
-        running = accuracy(net(for_each(x_test)), data.y_test)
-        recompute_statistics(net, for_each(x_train[:STATISTICS_EXAMPLES]))
-        clean = accuracy(net(for_each(x_test)), data.y_test)
     frame = pd.DataFrame({
         "member": range(len(runs)),
         "lr": [lr for lr, _ in runs],
@@ -167,10 +162,16 @@ def _look(net, data, step, alive, runs, probes) -> pd.DataFrame:
         "step": step,
         "train_loss": torch.where(diverged, math.inf, losses).tolist(),
         "train_accuracy": accuracy(logits, y).tolist(),
-        "test_accuracy": clean.tolist(),
-        "test_accuracy_running": running.tolist(),
         "diverged": diverged.tolist(),
     })
+    if test:
+        with untouched(net):
+            net.eval()
+            running = clean = accuracy(net(for_each(x_test)), data.y_test)
+            if _tracking(net):  # Otherwise there is nothing to recompute: evaluation mode is one and the same.
+                recompute_statistics(net, for_each(x_train[:STATISTICS_EXAMPLES]))
+                clean = accuracy(net(for_each(x_test)), data.y_test)
+        frame = frame.assign(test_accuracy=clean.tolist(), test_accuracy_running=running.tolist())
     for probe in probes:
         with untouched(net):
             seen = probe(net.train(), x, step)
@@ -196,6 +197,11 @@ def untouched(net: nn.Module):
                 module.training = training
 
 
+def _tracking(net: nn.Module) -> list[nn.Module]:
+    """The layers that keep running statistics."""
+    return [module for module in net.modules() if getattr(module, "running_mean", None) is not None]
+
+
 @torch.no_grad()
 def recompute_statistics(net: nn.Module, x: Tensor) -> None:
     """Replace running statistics by those of ``x``, from one clean pass: no noise, the weights as they are.
@@ -204,7 +210,7 @@ def recompute_statistics(net: nn.Module, x: Tensor) -> None:
     networks without running statistics pass through unchanged.
     """
     modes = {module: module.training for module in net.modules()}
-    tracking = [module for module in net.modules() if getattr(module, "running_mean", None) is not None]
+    tracking = _tracking(net)
     noisy = [module for module in net.modules() if hasattr(module, "n_mu")]
     momenta = [module.momentum for module in tracking]
     noises = [(module.n_mu, module.n_sigma, module.r_mu, module.r_sigma) for module in noisy]

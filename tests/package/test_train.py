@@ -14,7 +14,7 @@ from bncourse.norms import NORMS, BatchNorm
 from bncourse.probes.activations import Histograms, Moments, percentiles
 from bncourse.train import batches, recompute_statistics, train, untouched
 
-COLUMNS = ["lr", "seed", "step", "train_loss", "train_accuracy", "test_accuracy", "test_accuracy_running", "diverged"]
+COLUMNS = ["lr", "seed", "step", "train_loss", "train_accuracy", "diverged", "test_accuracy", "test_accuracy_running"]
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +142,8 @@ def test_the_same_batches_whatever_the_network(blobs):
 def test_a_row_per_learning_rate_seed_and_step(blobs):
     frame = train(net, blobs, seeds=[0, 5], lrs=[0.1, 1], steps=20, batch_size=32, norm="none", depth=2)
     assert list(frame.columns) == [*COLUMNS, "norm", "depth"]
+    without = train(net, blobs, seeds=[0, 5], lrs=[0.1, 1], steps=20, batch_size=32, test=False, norm="none", depth=2)
+    assert without.equals(frame.drop(columns=["test_accuracy", "test_accuracy_running"])), "looking changes the training"
     assert sorted(frame.step.unique()) == list(range(0, 21, 2))
     assert len(frame) == 2 * 2 * 11 and not frame.duplicated(["lr", "seed", "step"]).any()
     assert set(frame.norm) == {"none"} and set(frame.lr) == {0.1, 1} and set(frame.seed) == {0, 5}
