@@ -34,7 +34,7 @@ def use_style() -> None:
     import matplotlib
 
     matplotlib.rcParams.update({
-        "figure.figsize": (6.2, 3.4), "figure.constrained_layout.use": True, "figure.facecolor": "none",
+        "figure.figsize": (5.0, 3.3), "figure.constrained_layout.use": True, "figure.facecolor": "none",
         "axes.facecolor": "none", "savefig.facecolor": "none", "font.size": 11, "axes.titlesize": 11,
         "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#888888",
         "grid.alpha": 0.25, "grid.linewidth": 0.6, "legend.frameon": False, "legend.fontsize": 10,
