@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -22,6 +23,8 @@ def test_chapter(path, seed):
     cells = [cell for cell in notebook.cells if cell.cell_type == "code" and SETTING in cell.source]
     assert len(cells) == 1, f"{path.name} needs one settings cell with the line {SETTING!r}; it has {len(cells)}"
     cells[0].source = cells[0].source.replace(SETTING, f"FIRST_SEED = {seed}")
-    _, problem = asyncio.run(execute(notebook, path.parent))
+    # In a thread of its own: Playwright leaves an event loop running in the worker it has been used in.
+    with ThreadPoolExecutor(1) as alone:
+        _, problem = alone.submit(asyncio.run, execute(notebook, path.parent)).result()
     if problem:
         pytest.fail(f"{path.name} with FIRST_SEED = {seed}:\n{problem}", pytrace=False)
