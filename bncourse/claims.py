@@ -107,14 +107,21 @@ class Claim:
 
         Raises:
             VerdictChanged: the verdict is not the one expected (after the card is shown).
-            ValueError: fewer than five seeds, a value that is not finite, or an unknown verdict expected.
+            ValueError: fewer than five seeds, a value that is not finite (while ``strict``; otherwise that is inconclusive),
+                or an unknown verdict expected.
         """
         if expect not in VERDICTS:
             raise ValueError(f"claim {self.id!r}: expect={expect!r}; a verdict is one of {', '.join(VERDICTS)}")
         values = list(values)
         if len(values) < MIN_SEEDS:
             raise ValueError(f"claim {self.id!r}: {len(values)} seeds; a verdict needs at least {MIN_SEEDS}")
-        found = interval(values, self.ratio)
+        try:
+            found = interval(values, self.ratio)
+        except ValueError:
+            if strict:
+                raise
+            # On other data than the chapter was written for, a run that blew up is a finding; the rest can still be read.
+            found = Interval(math.nan, math.nan, math.nan, len(values))
         threshold = self.above if self.above is not None else self.below
         if found.low > threshold:
             word = "supported" if self.above is not None else "contradicted"
@@ -143,6 +150,8 @@ class Verdict:
     values: tuple[float, ...] = field(repr=False)
 
     def effect_text(self) -> str:
+        if math.isnan(self.effect.mean):
+            return "no interval, because not every seed gave a finite number"
         mean, low, high = (self._number(x) for x in (self.effect.mean, self.effect.low, self.effect.high))
         return f"{mean} [{low}, {high}]{self._unit()}"
 

@@ -7,8 +7,10 @@ scale to a phone, and carry their description in the picture itself.
 import hashlib
 import io
 import re
+import warnings
 from html import escape
 
+import numpy as np
 import pandas as pd
 
 from bncourse import claims
@@ -47,13 +49,22 @@ def use_style() -> None:
 
 
 def over_seeds(frame: pd.DataFrame, y: str, by: list[str]) -> pd.DataFrame:
-    """Mean of column ``y`` over seeds and its 95 % interval: a row per group ``by``, columns ``mean, low, high, seeds``."""
+    """Mean of column ``y`` over seeds and its 95 % interval: a row per group ``by``, columns ``mean, low, high, seeds``.
+
+    Seeds without a finite value are left out with a warning, which stops a build of the book: there it has to be explained.
+    """
     rows = []
     for key, group in frame.groupby(by, sort=True):
         values = group.groupby("seed")[y].mean()
-        found = claims.interval(values.to_numpy())
+        finite = values[np.isfinite(values)]
+        if len(finite) < len(values):
+            warnings.warn(f"{y} at {dict(zip(by, key))}: {len(values) - len(finite)} of {len(values)} seeds gave no finite "
+                          "number (a run that blew up?); the line is drawn from the others", stacklevel=2)
+        if len(finite) < 2:
+            continue
+        found = claims.interval(finite.to_numpy())
         rows.append(dict(zip(by, key)) | {"mean": found.mean, "low": found.low, "high": found.high, "seeds": found.seeds})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "seeds"])
 
 
 def curves(ax, frame: pd.DataFrame, y: str, x: str = "step", by: str = "norm", looks: dict | None = None,

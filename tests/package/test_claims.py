@@ -233,3 +233,12 @@ def test_effects_in_words(options, effect, prediction, shown):
 def test_numbers(x, text):
     assert number(x) == text
     assert "-" not in number(x), "a minus sign, not a hyphen"
+
+
+def test_a_run_that_blew_up_is_inconclusive_on_other_data(monkeypatch, capsys):
+    claim = claims.Claim(id="blew-up", says="Anything.", source="nobody", effect="a number", above=0)
+    with pytest.raises(ValueError, match="inf"):
+        claim.judge([1, 2, 3, 4, math.inf])
+    monkeypatch.setattr(claims, "strict", False)
+    verdict = claim.judge([1, 2, 3, 4, math.inf])
+    assert verdict.word == "inconclusive" and "finite" in verdict.html()

@@ -159,3 +159,10 @@ def test_networks_differ_by_more_than_colour():
     for kind in ("color", "linestyle", "marker"):
         assert len({str(look[kind]) for look in figures.LOOKS.values()}) == len(figures.LOOKS)
     assert set(figures.NAMES) == set(figures.LOOKS)
+
+
+def test_a_seed_that_blew_up_is_left_out_aloud():
+    frame = pd.DataFrame({"seed": [0, 1, 2], "step": 0, "y": [1.0, 3.0, float("inf")]})
+    with pytest.warns(UserWarning, match="1 of 3 seeds"):
+        line = figures.over_seeds(frame, "y", ["step"])
+    assert line["mean"].tolist() == [2.0] and line.seeds.tolist() == [2]
