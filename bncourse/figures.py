@@ -26,9 +26,13 @@ LOOKS = {
     "noise": dict(color="#b9559b", linestyle=":", marker="v"),
     "frozen": dict(color="#8a7a12", linestyle=(0, (5, 1)), marker="D"),
     "frozen_noise": dict(color="#7b71c9", linestyle=(0, (1, 1)), marker="P"),
+    "l1": dict(color="#2c9c52", linestyle=(0, (8, 2, 1, 2)), marker="*"),
+    "l2": dict(color="#c2508c", linestyle=(0, (1, 2)), marker="X"),
+    "linf": dict(color="#977f1c", linestyle=(0, (6, 2)), marker="h"),
 }
 NAMES = {"none": "no normalization", "batch": "batch norm", "noisy_batch": "noisy batch norm", "noise": "noise only",
-         "frozen": "frozen statistics", "frozen_noise": "frozen statistics + noise"}
+         "frozen": "frozen statistics", "frozen_noise": "frozen statistics + noise",
+         "l1": "ℓ1", "l2": "ℓ2", "linf": "ℓ∞"}
 
 
 def use_style() -> None:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from bncourse.data import Data
 from bncourse.nets import MLP, Stack
-from bncourse.norms import BatchNorm, FrozenBatchNorm
 
 # A probe looks at (network, one batch of inputs per member, step) and returns a frame with a column "member".
 Probe = Callable[[nn.Module, Tensor, int], pd.DataFrame]
@@ -72,7 +71,7 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
             torch.manual_seed(hash((tuple(seeds), tuple(group))) % 2**31)  # For noise inside the network.
             net = (Stack if together else Alone)([models[seed] for _, seed in group]).to(data.x_train.device)
             for module in net.modules():
-                if isinstance(module, (BatchNorm, FrozenBatchNorm)):
+                if hasattr(module, "refuse_nonfinite"):
                     module.refuse_nonfinite = False
             frames.append(_train_group(net, data, group, steps, batch_size, record, probes, test))
     return pd.concat(frames, ignore_index=True).assign(**labels)

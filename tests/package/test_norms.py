@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 import pickle
 
 import pytest
@@ -337,6 +338,61 @@ def test_frozen_keeps_the_first_batch(eps, momentum):
     close(restored(later), wanted, torch.float32)
 
 
+# --- lp normalization ------------------------------------------------------------------------------------------------
+
+LP = [name for name in norms.NORMS if name.endswith(("l1", "l2", "linf"))]
+
+
+@pytest.mark.parametrize("shape", [(50, 3), (9, 3, 4, 5)])
+@pytest.mark.parametrize("name", LP)
+def test_lp_is_the_formula_of_the_paper(name, shape):
+    x = torch.randn(shape, dtype=torch.float64) * 3 + 2
+    y = norms.make(name, 3).double()(x)
+    for channel in range(3):
+        values = x[:, channel].flatten()
+        sized = values - values.mean() if name.startswith("centred") else values
+        p = float(name.split("l")[-1])  # "inf" too
+        norm = torch.linalg.vector_norm(sized, p) / (1 if p == math.inf else len(values) ** (1 / p))
+        wanted = (values - values.mean()) / norm
+        assert torch.allclose(y[:, channel].flatten(), wanted, rtol=1e-4, atol=0)  # eps
+        assert abs(y[:, channel].mean()) < 1e-12
+
+
+def test_centred_l2_is_batch_normalization():
+    ours, twin = norms.make("centred_l2", 3), BatchNorm(3)
+    x = torch.randn(64, 3) * 0.01 + 5  # small enough for eps to matter
+    close(ours(x), twin(x), torch.float32)
+    assert not torch.allclose(norms.make("l2", 3)(x), twin(x), atol=0.1), "the paper's l2 is taken before centring"
+
+
+@pytest.mark.parametrize("name", LP)
+@pytest.mark.parametrize("momentum", [0.3, None])
+def test_lp_evaluates_with_running_averages(name, momentum):
+    layer, batches = norms.make(name, 3, momentum=momentum), torch.randn(4, 32, 3) + 1
+    mean, norm = torch.zeros(3), torch.ones(3)
+    for t, x in enumerate(batches, start=1):
+        weight = momentum or 1 / t
+        y = layer(x)
+        mean = mean + weight * (x.mean(0) - mean)
+        norm = norm + weight * ((x - x.mean(0))[0] / y[0] - norm)  # what x must have been divided by
+    x = torch.randn(1, 3)
+    close(layer.eval()(x), (x - mean) / norm, torch.float32)
+    assert layer.num_batches_tracked == 4
+    layer.reset_running_stats()
+    close(layer(x), x, torch.float32)
+
+
+@pytest.mark.parametrize("name", LP)
+def test_lp_gradient_goes_through_the_statistics(name):
+    layer = norms.make(name, 3).double()
+    assert torch.autograd.gradcheck(layer, torch.randn(5, 3, dtype=torch.float64, requires_grad=True))
+
+
+def test_lp_needs_a_norm():
+    with pytest.raises(ValueError, match="p=0.5: an lp norm needs p of at least 1"):
+        norms.LpNorm(3, p=0.5)
+
+
 # --- Bad input -------------------------------------------------------------------------------------------------------
 
 BAD = {
@@ -355,7 +411,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("build", [BatchNorm, NoisyBatchNorm, FrozenBatchNorm])
+@pytest.mark.parametrize("build", [BatchNorm, NoisyBatchNorm, FrozenBatchNorm, norms.LpNorm])
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_says_what_to_do_and_leaves_the_layer_alone(build, case):
     x, error, says = BAD[case]
