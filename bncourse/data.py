@@ -5,11 +5,12 @@ downloaded once into the cache by pooch, which checks every file's hash before i
 """
 
 import gzip
+import math
 import os
 import pickle
 import tarfile
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,9 @@ CIFAR_HASH = "md5:c58f30108f718f92721af3b95e74349a"
 
 @dataclass(frozen=True)
 class Data:
-    """A classification data set. ``x_*`` is float32, (N, features) or (N, channels, H, W), with pixels in 0…1 centred by the
-    training mean of each pixel (channel, for images in colour); ``y_*`` is int64, (N,)."""
+    """A data set, as a rule of classification. ``x_*`` is float32, (N, features) or (N, channels, H, W), with pixels in 0…1 centred by the
+    training mean of each pixel (channel, for images in colour); ``y_*`` is int64, (N,). Where ``y_*`` is floating point,
+    (N, outputs), the task is regression instead, and ``classes`` is the number of outputs."""
 
     name: str
     x_train: Tensor
@@ -68,6 +70,52 @@ def load(name: str = "digits", device: str = "cpu") -> Data:
     tensors = [torch.from_numpy(values) for values in
                (x_train - mean, y_train.astype(np.int64), x_test - mean, y_test.astype(np.int64))]
     return Data(name, *(tensor.to(device) for tensor in tensors), classes=int(y_train.max()) + 1)
+
+
+def as_images(data: Data, size: int | None = None) -> Data:
+    """The same data with x as (N, channels, height, width); flat examples are taken for square grey images. ``size`` shrinks
+    height and width to it by averaging, which a convolutional network on a CPU is grateful for.
+
+    Raises:
+        ValueError: flat examples that are not square; a ``size`` that does not divide the height and width.
+    """
+    def reshape(x: Tensor) -> Tensor:
+        if x.dim() == 2:
+            side = math.isqrt(x.shape[1])
+            if side * side != x.shape[1]:
+                raise ValueError(f"{data.name}: {x.shape[1]} values in an example are not a square image")
+            x = x.view(len(x), 1, side, side)
+        if size is None:
+            return x
+        if size < 1 or x.shape[-1] % size or x.shape[-2] % size:
+            raise ValueError(f"size={size} does not divide images of {x.shape[-2]}×{x.shape[-1]}")
+        return torch.nn.functional.avg_pool2d(x, (x.shape[-2] // size, x.shape[-1] // size))
+    return replace(data, x_train=reshape(data.x_train), x_test=reshape(data.x_test))
+
+
+def linear_map(width: int = 10, examples: int = 1000, seed: int = 0, condensed: bool = True,
+               dtype: torch.dtype = torch.float32) -> Data:
+    """Regression onto a random linear map: x ~ N(0, I) of ``width`` values and y = A x, the entries of A from N(0, 1).
+
+    The task of the deep linear network of Santurkar et al. 2018, Appendix A. ``train`` takes the squared error, summed over
+    outputs and averaged over examples; a learning rate for the *sum* over 1000 examples is 1000 times larger here.
+
+    ``condensed`` replaces the examples by ``width`` + 1 points of exactly the same mean and covariance. To a network of
+    linear layers, with or without batch normalization, the two are the same task: predictions, batch statistics and losses
+    are functions of mean and covariance only, so every loss and every gradient is equal (full batch), at a hundredth of the
+    work. Not for networks with a nonlinearity, noise, or lp norms other than a centred p = 2.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(examples, width, generator=generator, dtype=torch.float64)
+    A = torch.randn(width, width, generator=generator, dtype=torch.float64)
+    if condensed:
+        mean, points = x.mean(0), width + 1
+        # Orthonormal columns that are all orthogonal to (1, ..., 1): a simplex, centred, with unit covariance.
+        ones_first = torch.cat([torch.ones(points, 1, dtype=torch.float64), torch.eye(points, dtype=torch.float64)[:, 1:]], 1)
+        simplex = torch.linalg.qr(ones_first)[0][:, 1:] * points ** 0.5
+        x = mean + simplex @ torch.linalg.cholesky(x.T.cov(correction=0)).T
+    y = (x @ A.T).to(dtype)
+    return Data("linear map", x.to(dtype), y, x.to(dtype), y, classes=width)
 
 
 def cache_dir() -> Path:

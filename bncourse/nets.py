@@ -17,8 +17,8 @@ ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "linear"
 INITS = ("he", "glorot", "default")
 
 
-def initialize(linear: nn.Linear, init: str | float, generator: torch.Generator) -> None:
-    """Fill one linear layer in place.
+def initialize(linear: nn.Linear | nn.Conv2d, init: str | float, generator: torch.Generator) -> None:
+    """Fill one linear or convolutional layer in place. The fan of a convolution counts the positions of its kernel.
 
     ``"he"``: N(0, 2/fan_in), bias 0 (He et al. 2015). ``"glorot"``: U(±sqrt(6/(fan_in + fan_out))), bias 0 (Glorot &
     Bengio 2010). ``"default"``: what ``torch.nn.Linear`` does, U(±1/sqrt(fan_in)) for weight and bias. A number:
@@ -30,15 +30,17 @@ def initialize(linear: nn.Linear, init: str | float, generator: torch.Generator)
     elif init == "glorot":
         nn.init.xavier_uniform_(weight, generator=generator)
     elif init == "default":
-        bound = linear.in_features ** -0.5
+        bound = weight[0].numel() ** -0.5
         nn.init.uniform_(weight, -bound, bound, generator=generator)
-        nn.init.uniform_(bias, -bound, bound, generator=generator)
+        if bias is not None:
+            nn.init.uniform_(bias, -bound, bound, generator=generator)
         return
     elif isinstance(init, (int, float)):
         nn.init.normal_(weight, 0.0, float(init), generator=generator)
     else:
         raise ValueError(f"unknown initialization {init!r}; there are {', '.join(INITS)}, or a standard deviation")
-    nn.init.zeros_(bias)
+    if bias is not None:
+        nn.init.zeros_(bias)
 
 
 class MLP(nn.Sequential):
@@ -46,7 +48,7 @@ class MLP(nn.Sequential):
 
 
 def mlp(sizes: Sequence[int], norm: str = "none", init: str | float = "he", activation: str = "relu", seed: int = 0,
-        fused: bool = False, **norm_options) -> MLP:
+        fused: bool = False, bias: bool = True, **norm_options) -> MLP:
     """A multilayer perceptron: (N, sizes[0]) -> (N, sizes[-1]).
 
     Every hidden layer ℓ = 1, 2, … is ``linearℓ``, ``normℓ``, ``actℓ``: the normalizer stands between the matrix product
@@ -64,7 +66,7 @@ def mlp(sizes: Sequence[int], norm: str = "none", init: str | float = "he", acti
     layers = OrderedDict()
     for layer, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:]), start=1):
         # Without torch's own initialization, which would draw from the reader's random numbers.
-        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
+        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=bias)
         initialize(linear, init, generator)
         layers[f"linear{layer}"] = linear
         if layer < len(sizes) - 1:
@@ -73,23 +75,90 @@ def mlp(sizes: Sequence[int], norm: str = "none", init: str | float = "he", acti
     return MLP(layers)
 
 
+def deep_linear(width: int = 10, depth: int = 25, norm: str = "none", init: str | float = "glorot", seed: int = 0,
+                fused: bool = False, **norm_options) -> MLP:
+    """``depth`` square matrices in a row and nothing between them but the normalizer: (N, width) -> (N, width).
+
+    The deep linear network of Santurkar et al. 2018, Appendix A, whose size and initialization are the defaults: 25 matrices
+    of 10×10, Glorot, trained on ``data.linear_map``. The paper does not say where its batch normalization stands or whether
+    it learns a scale and a shift; here it follows every matrix but the last, and learns both.
+    """
+    return mlp([width] * (depth + 1), norm, init, "linear", seed, fused, bias=False, **norm_options)
+
+
+# Channels of one 3×3 convolution after another; "M" halves height and width.
+VGG_PLANS = {
+    "small": (8, 8, "M", 16, 16, "M", 32, 32, "M"),
+    "11": (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"),
+    "13": (64, 64, "M", 128, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"),
+    "16": (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"),
+}
+
+
+def vgg(image: Sequence[int], classes: int, plan: str = "small", norm: str = "none", init: str | float = "glorot",
+        seed: int = 0, fused: bool = False, shrink: int = 1, **norm_options) -> nn.Sequential:
+    """A VGG network: (N, channels, height, width) -> (N, classes).
+
+    ``convℓ``, ``normℓ``, ``actℓ`` for ℓ = 1, 2, …, with pooling in between, and one linear layer ``linearK`` on the flat end.
+    Plans 11, 13 and 16 are VGG-A, B and D of Simonyan & Zisserman 2015 with one linear layer in place of three, as is usual for
+    small images; ``small`` trains on a CPU. ``shrink`` divides all channels: plan 16 with ``shrink=16`` has all thirteen
+    convolutions of the deep network and trains on a CPU too. Santurkar et al. 2018 do not say which VGG they used; they plot
+    layer 13. Where an image has become too small to be halved, it is not.
+
+    Args:
+        image: (channels, height, width) of one example.
+    Raises:
+        ValueError: an image without three axes, an unknown plan, normalizer or initialization.
+    """
+    if len(image) != 3:
+        raise ValueError(f"image={tuple(image)}: a VGG needs (channels, height, width); for flat data, data.as_images(...)")
+    if plan not in VGG_PLANS:
+        raise ValueError(f"unknown plan {plan!r}; there are {', '.join(VGG_PLANS)}")
+    generator = torch.Generator().manual_seed(seed)
+    channels, height, width = image
+    layers, layer = OrderedDict(), 0
+    for step in VGG_PLANS[plan]:
+        if step == "M":
+            if min(height, width) >= 2:
+                layers[f"pool{layer}"] = nn.MaxPool2d(2)
+                height, width = height // 2, width // 2
+            continue
+        layer, wanted = layer + 1, max(1, step // shrink)
+        conv = nn.utils.skip_init(nn.Conv2d, channels, wanted, kernel_size=3, padding=1)
+        initialize(conv, init, generator)
+        layers[f"conv{layer}"] = conv
+        layers[f"norm{layer}"] = norms.make(norm, wanted, fused, **norm_options)
+        layers[f"act{layer}"] = nn.ReLU()
+        channels = wanted
+    linear = nn.utils.skip_init(nn.Linear, channels * height * width, classes)
+    initialize(linear, init, generator)
+    layers["flatten"] = nn.Flatten()
+    layers[f"linear{layer + 1}"] = linear
+    return nn.Sequential(layers)
+
+
 def activations(model: nn.Module) -> dict[int, nn.Module]:
-    """The nonlinearity of each hidden layer of an MLP, by layer number: what probes listen to."""
+    """The nonlinearity of each hidden layer, by layer number: what probes listen to."""
     return {int(name.removeprefix("act")): module for name, module in model.named_children() if name.startswith("act")}
 
 
 class StackedLinear(nn.Module):
-    """M linear layers at once: (1, M·in, B) -> (1, M·out, B)."""
+    """M linear layers at once: (V, M·in, B) -> (V, M·out, B). V is 1 in training; probes put several variants there."""
 
     def __init__(self, linears: Sequence[nn.Linear]) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.stack([linear.weight.detach() for linear in linears]))  # (M, out, in)
-        self.bias = nn.Parameter(torch.stack([linear.bias.detach() for linear in linears]))  # (M, out)
+        self.bias = None if linears[0].bias is None else nn.Parameter(
+            torch.stack([linear.bias.detach() for linear in linears]))  # (M, out)
 
     def forward(self, x: Tensor) -> Tensor:
-        members, _, fan_in = self.weight.shape
-        y = torch.baddbmm(self.bias[:, :, None], self.weight, x.view(members, fan_in, -1))
-        return y.view(1, -1, y.shape[-1])
+        _, _, fan_in = self.weight.shape
+        variants, _, batch = x.shape
+        weight, bias, x = self.weight, self.bias, x.view(-1, fan_in, batch)
+        if variants > 1:
+            weight, bias = (None if own is None else own.repeat(variants, *[1] * (own.dim() - 1)) for own in (weight, bias))
+        y = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias[:, :, None], weight, x)
+        return y.view(variants, -1, batch)
 
 
 class Stack(nn.Module):

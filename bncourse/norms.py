@@ -85,12 +85,18 @@ class BatchNorm(nn.Module):
         else:
             mean, var = self.running_mean.to(x_wide.dtype), self.running_var.to(x_wide.dtype)
 
-        y = (x_wide - self._along(x, mean)) / torch.sqrt(self._along(x, var) + self.eps)
-        if self.weight is not None:
-            y = y * self._along(x, self.weight)
-        if self.bias is not None:
-            y = y + self._along(x, self.bias)
-        return y.to(x.dtype)
+        mean, var, weight, bias = (None if own is None else self._along(x, own) for own in (mean, var, self.weight, self.bias))
+        return self.normalize(x_wide, mean, var, self.eps, weight, bias).to(x.dtype)
+
+    @staticmethod
+    def normalize(x: Tensor, mean: Tensor, var: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """The formula itself, for statistics, weight (gamma) and bias (beta) that broadcast along x."""
+        y = (x - mean) / torch.sqrt(var + eps)
+        if weight is not None:
+            y = y * weight
+        if bias is not None:
+            y = y + bias
+        return y
 
     @torch.no_grad()  # Otherwise the buffers would hold on to the graph of every batch ever seen.
     def _update_running(self, mean: Tensor, var: Tensor, count: int) -> None:

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from bncourse.data import Data
 from bncourse.nets import MLP, Stack
 
-# A probe looks at (network, one batch of inputs per member, step) and returns a frame with a column "member".
-Probe = Callable[[nn.Module, Tensor, int], pd.DataFrame]
+# A probe looks at (network, one batch of inputs per member, step) and returns a frame with a column "member". One that has
+# ``looks_at_update = True`` is given the update that is about to be made, as well: (network, x, step, y=, lr=), with the batch
+# of that step and the learning rate of each member.
+Probe = Callable[..., pd.DataFrame]
 
 STATISTICS_EXAMPLES = 2048  # How many training images recompute a network's statistics; digits has fewer.
 PROBE_EXAMPLES = 512  # The fixed training batch that probes and the training loss look at.
@@ -33,7 +35,8 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
     Args:
         build: seed -> network. MLPs are trained side by side in one ``Stack``, anything else one after another.
         record: steps to look at; step t means "after t updates". Default: 11 steps, evenly spread from 0 to ``steps``.
-        probes: called at each recorded step in training mode on a fixed training batch.
+        probes: called at each recorded step in training mode, on a fixed training batch or (``looks_at_update``) on the batch
+            of the coming update.
         test: look at the test set too. Without it a look costs a fraction, and the two columns of test accuracy are missing.
         labels: constant columns of the frame, for example ``norm="batch"``.
 
@@ -44,6 +47,7 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
         ``test_accuracy_running``: evaluation mode with the running statistics of training;
         ``diverged``: the loss has been infinite or NaN. From then on accuracies are chance and the loss infinite: a run
         that blew up is counted, not dropped.
+        For regression (``data.y_train`` floating point) the loss is the squared error, and there are no accuracies.
 
     Raises:
         ValueError: no seeds, no learning rates, a batch larger than the training set, or nothing to record.
@@ -111,12 +115,13 @@ def _train_group(net, data, runs, steps, batch_size, record, probes, test) -> pd
     frames = []
     net.train()
     for step in range(steps + 1):
+        index = torch.stack([next(order) for order in orders]).to(device)[order_of]
+        x, y = x_train[index], data.y_train[index]
         if step in record:
-            frames.append(_look(net, data, step, alive, runs, probes, test))
+            frames.append(_look(net, data, step, alive, runs, probes, test, update=(x, y, lr[:, 0])))
         if step == steps:
             return pd.concat(frames, ignore_index=True)
-        index = torch.stack([next(order) for order in orders]).to(device)[order_of]
-        losses = _losses(net(x_train[index]), data.y_train[index])
+        losses = member_losses(net(x), y)
         alive &= torch.isfinite(losses)
         gradients = torch.autograd.grad(losses[alive].sum(), parameters) if alive.any() else parameters
         everyone = alive.all()
@@ -128,13 +133,16 @@ def _train_group(net, data, runs, steps, batch_size, record, probes, test) -> pd
                     mine[~alive] = 0  # Weights that overflowed would spread NaN; zeros compute harmlessly on.
 
 
-def _losses(logits: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy of each member, (M, B, classes) and (M, B) -> (M,), in nats."""
-    return F.cross_entropy(logits.transpose(1, 2), y, reduction="none").mean(1)
+def member_losses(outputs: Tensor, y: Tensor) -> Tensor:
+    """The loss of each member, (M, B, outputs) -> (M,): for classes y, (M, B), cross-entropy in nats; for floating-point y,
+    (M, B, outputs), squared error summed over outputs. Both are averaged over the batch."""
+    if y.is_floating_point():
+        return (outputs - y).square().sum(-1).mean(1)
+    return F.cross_entropy(outputs.transpose(1, 2), y, reduction="none").mean(1)
 
 
 @torch.no_grad()
-def _look(net, data, step, alive, runs, probes, test) -> pd.DataFrame:
+def _look(net, data, step, alive, runs, probes, test, update) -> pd.DataFrame:
     """Everything that is recorded at one step. The network is as before when this returns; ``alive`` loses the members
     whose loss is found not to be finite."""
     flat = isinstance(net, Stack)
@@ -150,7 +158,7 @@ def _look(net, data, step, alive, runs, probes, test) -> pd.DataFrame:
     with untouched(net):
         net.train()
         logits = net(x)
-    losses = _losses(logits, y)
+    losses = member_losses(logits, y)
     # The last update may have been the one too many; the next batch would show it only after this row was written.
     alive &= torch.isfinite(losses)
     diverged = ~alive
@@ -160,10 +168,12 @@ def _look(net, data, step, alive, runs, probes, test) -> pd.DataFrame:
         "seed": [seed for _, seed in runs],
         "step": step,
         "train_loss": torch.where(diverged, math.inf, losses).tolist(),
-        "train_accuracy": accuracy(logits, y).tolist(),
         "diverged": diverged.tolist(),
     })
-    if test:
+    classifies = not y.is_floating_point()
+    if classifies:
+        frame.insert(5, "train_accuracy", accuracy(logits, y).tolist())
+    if classifies and test:
         with untouched(net):
             net.eval()
             running = clean = accuracy(net(for_each(x_test)), data.y_test)
@@ -173,17 +183,25 @@ def _look(net, data, step, alive, runs, probes, test) -> pd.DataFrame:
         frame = frame.assign(test_accuracy=clean.tolist(), test_accuracy_running=running.tolist())
     for probe in probes:
         with untouched(net):
-            seen = probe(net.train(), x, step)
+            if getattr(probe, "looks_at_update", False):
+                x_update, y_update, lr = update
+                seen = probe(net.train(), x_update, step, y=y_update, lr=lr)
+            else:
+                seen = probe(net.train(), x, step)
         shared = [column for column in seen.columns if column in frame.columns]
-        frame = frame.merge(seen, on=shared)
+        frame = frame.merge(seen, on=shared, how="outer")  # Two probes need not look at the same layers.
     return frame.drop(columns="member")
 
 
 @contextmanager
 def untouched(net: nn.Module):
-    """Leave buffers, train/eval mode and random numbers as they were, whatever happens inside."""
+    """Leave buffers, train/eval mode and random numbers as they were, whatever happens inside. There, layers let NaN pass:
+    a probe must be able to report it."""
     buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
     modes = {module: module.training for module in net.modules()}
+    refusing = [module for module in net.modules() if getattr(module, "refuse_nonfinite", False)]
+    for module in refusing:
+        module.refuse_nonfinite = False
     devices = sorted({p.device.index for p in net.parameters() if p.is_cuda})
     with torch.random.fork_rng(devices=devices):
         try:
@@ -194,6 +212,8 @@ def untouched(net: nn.Module):
                     buffer.copy_(buffers[name])
             for module, training in modes.items():
                 module.training = training
+            for module in refusing:
+                module.refuse_nonfinite = True
 
 
 def _tracking(net: nn.Module) -> list[nn.Module]:
