@@ -141,6 +141,16 @@ def member_losses(outputs: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(outputs.transpose(1, 2), y, reduction="none").mean(1)
 
 
+def batch_loss(x: Tensor, y: Tensor) -> Callable[[nn.Module], Tensor]:
+    """The loss of ``train`` on one batch, as a function of the network: what ``probes.landscape`` and ``probes.curvature``
+    look at. A ``Stack``, with x (M, B, features) and y (M, B), gives (M,); another network, x (B, ...), one number."""
+    def loss(net: nn.Module) -> Tensor:
+        if hasattr(net, "members"):
+            return member_losses(net(x), y)
+        return member_losses(net(x)[None], y[None])[0]
+    return loss
+
+
 @torch.no_grad()
 def _look(net, data, step, alive, runs, probes, test, update) -> pd.DataFrame:
     """Everything that is recorded at one step. The network is as before when this returns; ``alive`` loses the members
@@ -249,3 +259,27 @@ def recompute_statistics(net: nn.Module, x: Tensor) -> None:
             module.n_mu, module.n_sigma, module.r_mu, module.r_sigma = noise
         for module, training in modes.items():
             module.training = training
+
+
+@contextmanager
+def frozen_statistics(net: nn.Module, x: Tensor):
+    """Inside, batch normalization uses the statistics that ``x`` has now, as constants: no gradient flows through them, and
+    they do not follow the weights. The outputs on ``x`` are those of training mode. Noise is off. Afterwards the network is
+    as it was.
+    """
+    values = {}
+
+    def count(module, inputs):
+        values[module] = inputs[0].numel() // module.num_features
+
+    with untouched(net):
+        handles = [module.register_forward_pre_hook(count) for module in _tracking(net)]
+        try:
+            recompute_statistics(net, x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        for module, n in values.items():
+            if getattr(module, "running_var", None) is not None:
+                module.running_var *= (n - 1) / n  # Training divides by the variance of the batch, without Bessel's n - 1.
+        yield net.eval()

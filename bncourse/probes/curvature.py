@@ -1,0 +1,117 @@
+"""How sharply does the loss curve? The top eigenvalue of its Hessian, without ever writing the Hessian down.
+
+A product of the Hessian with a vector costs about two gradients: it is the gradient of (∇L · v). Lanczos' method finds the end
+of the spectrum from a few such products.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from bncourse.probes.landscape import Line
+from bncourse.train import Alone, batch_loss, frozen_statistics, untouched
+
+
+def top_eigenvalue(net: nn.Module, loss: Callable[[nn.Module], Tensor], iterations: int = 60, tolerance: float = 1e-4,
+                   seed: int = 0) -> pd.DataFrame:
+    """The largest eigenvalue of the Hessian of ``loss(net)`` with respect to all parameters that require a gradient.
+
+    Largest, not largest in magnitude: the sharpness that a step of gradient descent must stay below 2/lr of. Lanczos with full
+    reorthogonalization, for all members of a ``Stack`` at once. In training mode the batch statistics are part of the
+    function ("live"); within ``train.frozen_statistics(net, x)`` they are constants. The network is left exactly as it was.
+
+    Args:
+        loss: net -> one number, for example ``batch_loss(x, y)``; of a ``Stack``, the loss of each member, (M,).
+        iterations: Hessian-vector products at most.
+        tolerance: stop when the error bound is below this fraction of the eigenvalue (of all members).
+        seed: of the random start, so that the same call gives the same number.
+
+    Returns:
+        A row per member: ``sharpness``, the eigenvalue; ``sharpness_error``, a bound on how far the nearest eigenvalue is;
+        ``lowest``, the smallest eigenvalue found (a rough one); ``converged``; ``iterations`` used. Where loss or gradient are
+        not finite, ``sharpness`` and ``sharpness_error`` are infinite.
+
+    Raises:
+        ValueError: nothing requires a gradient, the loss depends on nothing that does, a loss that is not one number (for each
+            member), no iteration.
+    """
+    if iterations < 1:
+        raise ValueError(f"iterations={iterations}: give at least one")
+    line = Line(net, loss)
+    with untouched(net), torch.enable_grad():
+        theta = line.theta.requires_grad_()
+        losses = line.losses(theta)
+        [gradient] = torch.autograd.grad(losses.sum(), theta, create_graph=True)
+        finite = torch.isfinite(losses) & torch.isfinite(gradient).all(1)
+
+        def hessian_times(v: Tensor) -> Tensor:
+            # A gradient that does not depend on theta, as of a linear loss, has a Hessian of zeros.
+            if not gradient.requires_grad:
+                return torch.zeros_like(v)
+            found = torch.autograd.grad(gradient, theta, v, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
+            return torch.where(finite[:, None], found, 0)
+
+        members, size = theta.shape
+        generator = torch.Generator().manual_seed(seed)
+        v = torch.randn(members, size, generator=generator, dtype=torch.float64).to(theta)
+        v = v / v.norm(dim=1, keepdim=True)
+        basis, diagonal, off = [v], [], []
+        for iteration in range(1, min(iterations, size) + 1):
+            w = hessian_times(basis[-1])
+            diagonal.append((w * basis[-1]).sum(1))
+            Q = torch.stack(basis, 1)  # (M, iteration, P)
+            for _ in range(2):  # Once is not enough in floating point; twice is (Parlett).
+                w = w - ((Q @ w[:, :, None]).transpose(1, 2) @ Q)[:, 0]
+            off.append(w.norm(dim=1))
+            values, vectors = _ritz(diagonal, off)
+            # The residual of a Ritz pair bounds its distance to an eigenvalue.
+            error = off[-1].double() * vectors[:, -1, -1].abs()
+            scale = values.abs().amax(1).clamp(min=torch.finfo(theta.dtype).tiny)
+            converged = error <= tolerance * torch.maximum(values[:, -1].abs(), 1e-3 * scale)
+            # A norm of nothing but rounding means the space is exhausted; the next direction would be noise.
+            exhausted = off[-1] <= 10 * torch.finfo(theta.dtype).eps * scale
+            if (converged | exhausted | ~finite).all():
+                break
+            basis.append(torch.where(exhausted[:, None], 0, w / off[-1][:, None].clamp(min=torch.finfo(theta.dtype).tiny)))
+    sharpness = torch.where(finite, values[:, -1], torch.inf)
+    error = torch.where(finite, error, torch.inf)
+    return pd.DataFrame({"member": range(members), "sharpness": sharpness.tolist(), "sharpness_error": error.tolist(),
+                         "lowest": values[:, 0].tolist(), "converged": (converged | exhausted).tolist(),
+                         "iterations": iteration})
+
+
+def _ritz(diagonal: list[Tensor], off: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, ascending, and eigenvectors of the tridiagonal matrices of all members."""
+    T = torch.diag_embed(torch.stack(diagonal, 1).double())
+    if len(diagonal) > 1:
+        beside = torch.stack(off[:-1], 1).double()
+        T = T + torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)
+    return torch.linalg.eigh(T.cpu())
+
+
+class Curvature:
+    """``top_eigenvalue`` as a probe for ``train``, on the batch of the coming update; with "live" or "frozen" statistics.
+
+    Columns: ``sharpness``, ``sharpness_lr``, that times the learning rate (2 at the edge of stability), ``sharpness_error``.
+    """
+
+    looks_at_update = True
+
+    def __init__(self, statistics: str = "live", iterations: int = 30, tolerance: float = 1e-2) -> None:
+        if statistics not in ("live", "frozen"):
+            raise ValueError(f"statistics={statistics!r}; there are live and frozen")
+        self.statistics, self.iterations, self.tolerance = statistics, iterations, tolerance
+
+    def __call__(self, net: nn.Module, x: Tensor, step: int, *, y: Tensor, lr: Tensor) -> pd.DataFrame:
+        if isinstance(net, Alone):
+            net, x, y = net.layers, x[0], y[0]
+        if self.statistics == "frozen":
+            with frozen_statistics(net, x):
+                found = top_eigenvalue(net, batch_loss(x, y), self.iterations, self.tolerance)
+        else:
+            found = top_eigenvalue(net, batch_loss(x, y), self.iterations, self.tolerance)
+        found["sharpness_lr"] = found.sharpness * lr.cpu().numpy()
+        return found[["member", "sharpness", "sharpness_lr", "sharpness_error"]]
