@@ -191,6 +191,7 @@ def _look(net, data, step, alive, runs, probes, test, update) -> pd.DataFrame:
                 recompute_statistics(net, for_each(x_train[:STATISTICS_EXAMPLES]))
                 clean = accuracy(net(for_each(x_test)), data.y_test)
         frame = frame.assign(test_accuracy=clean.tolist(), test_accuracy_running=running.tolist())
+    everything = None
     for probe in probes:
         with untouched(net):
             if getattr(probe, "looks_at_update", False):
@@ -198,8 +199,11 @@ def _look(net, data, step, alive, runs, probes, test, update) -> pd.DataFrame:
                 seen = probe(net.train(), x_update, step, y=y_update, lr=lr)
             else:
                 seen = probe(net.train(), x, step)
-        shared = [column for column in seen.columns if column in frame.columns]
-        frame = frame.merge(seen, on=shared, how="outer")  # Two probes need not look at the same layers.
+        # Outer: two probes need not look at the same layers.
+        shared = [] if everything is None else [column for column in seen.columns if column in everything.columns]
+        everything = seen if everything is None else everything.merge(seen, on=shared, how="outer")
+    if everything is not None:
+        frame = frame.merge(everything, on="member")
     return frame.drop(columns="member")
 
 

@@ -57,7 +57,7 @@ def shift(net: nn.Module, x: Tensor, y: Tensor, lr: float | Tensor, loss: Callab
         unknown = [name for name in layers or () if name not in found]
         if unknown:
             raise ValueError(f"no layer called {', '.join(map(repr, unknown))}; there are {', '.join(found)}")
-        if chain and all(_is_per_example(module) or _uses_batch_statistics(module) for _, module in chain):
+        if chain and all(_leaves_no_trace(module) for _, module in chain):
             G, G_prime = _triangle(net, chain, found, x, y, lr, loss)  # Draws no random numbers and writes no buffers.
         else:
             with untouched(net):
@@ -95,14 +95,16 @@ class Shift:
 
     def __call__(self, net: nn.Module, x: Tensor, step: int, *, y: Tensor, lr: Tensor) -> pd.DataFrame:
         if isinstance(net, Alone):
-            return shift(net.layers, x[0], y[0], lr, layers=self.layers)
-        return shift(net, x, y, lr, layers=self.layers)
+            net, x, y = net.layers, x[0], y[0]
+        return shift(net, x, y, lr, layers=self.layers).drop(columns="diverged")  # ``train`` has a column of that name.
 
 
 def _layers(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
     """Those with a matrix or a kernel to learn, in order."""
-    found = {name: module for name, module in modules.items()
-             if isinstance(getattr(module, "weight", None), nn.Parameter) and module.weight.dim() > 1}
+    found = {name: module for name, module in modules.items() if _is_layer(module)}
+    # A weight that several layers share is one layer's: the first's.
+    first = {id(module.weight): name for name, module in reversed(found.items())}
+    found = {name: module for name, module in found.items() if first[id(module.weight)] == name}
     learning = {name: module for name, module in found.items() if module.weight.requires_grad}
     if not learning:
         raise ValueError("the network has no layer to look at: nothing in it has a weight matrix or kernel" if not found else
@@ -112,15 +114,22 @@ def _layers(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
 
 
 def _chain(net: nn.Module) -> list[tuple[str, nn.Module]] | None:
-    """The modules of a network that passes its input through one after another; None if it is not such a network."""
+    """The modules of a network that passes its input through one after another, each parameter used once and no layer
+    inside another module; None if it is not such a network."""
     body = net.layers if isinstance(net, Stack) else net
     if type(body).forward is not nn.Sequential.forward:
         return None
     chain = []
-    for name, module in body.named_children():
+    for name, module in body._modules.items():  # named_children() would leave out the second use of a shared activation.
         inner = _chain(module) if isinstance(module, nn.Sequential) else None
-        chain += [(f"{name}.{part}", inside) for part, inside in inner] if inner else [(name, module)]
-    return chain
+        chain += [(name, module)] if inner is None else [(f"{name}.{part}", inside) for part, inside in inner]
+    inside = any(_is_layer(part) for _, module in chain for part in module.modules() if part is not module)
+    used = [id(parameter) for _, module in chain for parameter in module.parameters()]
+    return None if inside or len(used) > len(set(used)) else chain
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return isinstance(getattr(module, "weight", None), nn.Parameter) and module.weight.dim() > 1
 
 
 def _loss(net, outputs: Tensor, y: Tensor, loss) -> Tensor:
@@ -148,7 +157,7 @@ def _moved(net, parameters: dict[str, Tensor], gradients: dict[str, Tensor], lr)
     moved = {}
     for name, parameter in parameters.items():
         moved[name] = parameter.detach()
-        if name in gradients and isinstance(lr, Tensor) and lr.dim():
+        if name in gradients and isinstance(lr, Tensor) and lr.numel() > 1:
             # One for each member, and members are the leading part of every parameter of a stack.
             rate = lr.repeat_interleave(len(parameter) // len(lr)).view(-1, *[1] * (parameter.dim() - 1))
             moved[name] = moved[name] - rate * gradients[name]
@@ -164,20 +173,17 @@ def _pass_by_pass(net, layers, x, y, lr, loss):
     trainable = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
     gradients = _gradients(_loss(net, net(x), y, loss), trainable)
     moved = _moved(net, parameters, gradients, lr)
-    G, G_prime, below = {}, {}, set()
-    order = list(layers)
-    for layer, name in enumerate(order):
-        weight = f"{name}.weight"
+    key_of = {id(parameter): key for key, parameter in parameters.items()}
+    order, G, G_prime = list(parameters), {}, {}
+    for name, module in layers.items():
+        weight = key_of[id(module.weight)]
+        # Below a layer is what is registered before it: other layers, with what stands between them and the next. Nothing is
+        # below the first, not even a normalizer of the input.
+        start = min(order.index(key_of[id(parameter)]) for parameter in module.parameters(recurse=False)) if G else 0
+        mixed = {key: (moved if place < start else parameters)[key] for place, key in enumerate(order)}
         _set_random_state(x, state)
-        mixed = {key: moved[key] if key in below else value for key, value in parameters.items()}
         G[name] = gradients[weight]
         G_prime[name] = _gradients(_loss(net, functional_call(net, mixed, (x,)), y, loss), {weight: parameters[weight]})[weight]
-        # From here on this layer has moved, with what stands between it and the next.
-        after = order[layer + 1] if layer + 1 < len(order) else None
-        for key in parameters:
-            if after and key.startswith(f"{after}."):
-                break
-            below.add(key)
     return G, G_prime
 
 
@@ -216,6 +222,7 @@ def _triangle(net, chain, layers, x, y, lr, loss):
     if len(starts) == 1:
         return G, G_prime
     carried, variants, arrivals = None, 0, []
+    overwrites = any(getattr(module, "inplace", False) for module in parts)
     for index in range(starts[1], len(parts)):
         still = {name: parameter.detach() for name, parameter in old[index].items()}
         if index in starts:
@@ -224,6 +231,7 @@ def _triangle(net, chain, layers, x, y, lr, loss):
         carried = _through(parts[index], still, carried, variants, randomness[index])
         if index in starts:
             arrivals.append(carried if carried.requires_grad else carried.requires_grad_())
+            carried = carried.clone() if overwrites else carried
     outputs = _leave(net, carried, variants)
     if loss is None:
         repeated = y.repeat(variants, *[1] * (y.dim() - 1)) if isinstance(net, Stack) else y.expand(variants, *y.shape)
@@ -251,6 +259,8 @@ def _through(module: nn.Module, parameters: dict[str, Tensor], h: Tensor, varian
     if _uses_batch_statistics(module):
         weight, bias = parameters.get("weight"), parameters.get("bias")
         if isinstance(module, BatchNorm):
+            if h.shape[1] != module.num_features or h.numel() < 2 * variants * h.shape[1]:
+                module(h)  # Raises: it knows best what is wrong with its input.
             h = h.unflatten(0, (variants, -1))
             var, mean = torch.var_mean(h, [1, *range(3, h.dim())], correction=0, keepdim=True)
             weight, bias = (None if own is None else BatchNorm._along(h[0], own) for own in (weight, bias))
@@ -267,7 +277,7 @@ def _through(module: nn.Module, parameters: dict[str, Tensor], h: Tensor, varian
     outputs = []
     for one in h.chunk(variants):
         _set_random_state(h, randomness)
-        outputs.append(functional_call(module, parameters, (one,)))
+        outputs.append(functional_call(module, parameters, (one.clone(),)))  # It may work in place.
     return torch.cat(outputs)
 
 
@@ -281,6 +291,11 @@ def _uses_batch_statistics(module: nn.Module) -> bool:
 
 def _is_per_example(module: nn.Module) -> bool:
     return isinstance(module, PER_EXAMPLE) or (_is_batch_norm(module) and not _uses_batch_statistics(module))
+
+
+def _leaves_no_trace(module: nn.Module) -> bool:
+    """Passing through it draws no random number, writes no buffer and does not fail at NaN."""
+    return _uses_batch_statistics(module) or (_is_per_example(module) and not getattr(module, "refuse_nonfinite", False))
 
 
 def _enter(net: nn.Module, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import pooch
 import pytest
 import torch
 
-from bncourse import data
+from bncourse import data, nets
 
 
 @pytest.fixture
@@ -93,6 +93,54 @@ def test_cifar_put_in_place(folder):
     assert cifar.x_train.mean((0, 2, 3)).abs().max() < 1e-4
     np.testing.assert_allclose(cifar.x_test[3, 1, 2, 5], batches["test_batch"]["data"][3, 1024 + 2 * 32 + 5] / 255 - mean[1],
                                atol=1e-5)
+
+
+# --- Other shapes and other tasks ------------------------------------------------------------------------------------
+
+def test_flat_digits_become_images():
+    flat = data.load("digits")
+    images = data.as_images(flat)
+    assert images.x_train.shape == (1437, 1, 8, 8) and torch.equal(images.x_train.flatten(1), flat.x_train)
+    assert torch.equal(images.y_test, flat.y_test)
+    halves = data.as_images(flat, size=4)
+    assert halves.x_test.shape == (360, 1, 4, 4)
+    torch.testing.assert_close(halves.x_test[5, 0, 1, 2], images.x_test[5, 0, 2:4, 4:6].mean())
+    assert data.as_images(images).x_train.shape == images.x_train.shape
+
+
+def test_what_is_no_image_says_so():
+    flat = data.load("digits")
+    with pytest.raises(ValueError, match="10 values in an example are not a square image"):
+        data.as_images(data.linear_map())
+    for size in (3, 0, 16):
+        with pytest.raises(ValueError, match=f"size={size} does not divide images of 8×8"):
+            data.as_images(flat, size=size)
+
+
+def test_the_linear_map():
+    task = data.linear_map(4, 5000, seed=1, condensed=False, dtype=torch.float64)
+    assert task.x_train.shape == task.y_train.shape == (5000, 4) and task.classes == 4
+    torch.testing.assert_close(task.x_train.T.cov(), torch.eye(4, dtype=torch.float64), rtol=0, atol=0.1)
+    A = torch.linalg.lstsq(task.x_train, task.y_train).solution.T
+    torch.testing.assert_close(task.x_train @ A.T, task.y_train)
+    assert not torch.equal(task.y_train, data.linear_map(4, 5000, seed=2, condensed=False, dtype=torch.float64).y_train)
+    assert data.linear_map().x_train.dtype == torch.float32
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "centred_l2", "l2"])
+def test_condensed_examples_are_the_same_task(norm):
+    losses, gradients = [], []
+    for condensed in (True, False):
+        task = data.linear_map(5, 300, seed=3, condensed=condensed, dtype=torch.float64)
+        assert len(task.x_train) == (6 if condensed else 300)
+        net = nets.deep_linear(5, 7, norm, seed=1).double()
+        loss = (net(task.x_train) - task.y_train).square().sum(1).mean()
+        losses.append(loss.item())
+        gradients.append(torch.autograd.grad(loss, list(net.parameters())))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+    largest = max(gradient.abs().max() for gradient in gradients[0])
+    for ours, wanted in zip(*gradients):
+        torch.testing.assert_close(ours, wanted, rtol=1e-10, atol=1e-12 * largest.item())
 
 
 def test_unknown_data_set_lists_the_known_ones():

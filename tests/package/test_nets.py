@@ -72,7 +72,8 @@ def test_a_number_is_a_standard_deviation():
     assert weight.std() == pytest.approx(0.3, rel=0.02) and not bias.any()
 
 
-@pytest.mark.parametrize("norm, fused", [("none", False), ("batch", False), ("batch", True), ("frozen", False)])
+@pytest.mark.parametrize("norm, fused", [("none", False), ("batch", False), ("batch", True), ("frozen", False), ("l1", False),
+                                         ("centred_linf", False)])
 @pytest.mark.parametrize("activation", ["sigmoid", "relu"])
 def test_a_stack_is_each_network_alone(norm, fused, activation):
     alone = [mlp(SIZES, norm, "default", activation, seed, fused) for seed in range(3)]
@@ -103,6 +104,97 @@ def test_a_stack_is_each_network_alone(norm, fused, activation):
             for name, own in net.named_buffers():
                 mine = stack.per_member(together[name])[i] if own.dim() else together[name]
                 torch.testing.assert_close(mine, own.flatten() if own.dim() else own, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_stack_without_biases():
+    alone = [nets.deep_linear(4, 3, "batch", seed=seed) for seed in range(3)]
+    x = torch.randn(3, 8, 4)
+    torch.testing.assert_close(Stack(alone)(x), torch.stack([net(own) for net, own in zip(alone, x)]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_stacked_layer_takes_several_variants(bias):
+    layer, x = nets.StackedLinear([nn.Linear(5, 4, bias=bias) for _ in range(3)]), torch.randn(6, 3 * 5, 7)
+    torch.testing.assert_close(layer(x), torch.cat([layer(one[None]) for one in x]))
+
+
+# --- Deep linear networks and VGGs -----------------------------------------------------------------------------------
+
+def test_the_deep_linear_network_of_the_paper():
+    net = nets.deep_linear()
+    weights = [module.weight for module in net if isinstance(module, nn.Linear)]
+    assert [tuple(weight.shape) for weight in weights] == [(10, 10)] * 25
+    assert all(module.bias is None for module in net if isinstance(module, nn.Linear))
+    assert max(weight.abs().max() for weight in weights) <= math.sqrt(6 / 20)  # Glorot
+    x = torch.randn(7, 10)
+    wanted = x
+    for weight in weights:
+        wanted = wanted @ weight.T
+    torch.testing.assert_close(net(x), wanted)
+    assert [name for name, _ in nets.deep_linear(3, 2, "batch").named_children()] == [
+        "linear1", "norm1", "act1", "linear2"], "the output is not normalized"
+
+
+CONVS = {"small": 6, "11": 8, "13": 10, "16": 13}
+
+
+@pytest.mark.parametrize("plan", nets.VGG_PLANS)
+@pytest.mark.parametrize("image", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (2, 5, 9)])
+def test_every_vgg_takes_every_image(plan, image):
+    net = nets.vgg(image, 7, plan, "batch", shrink=8)
+    assert net(torch.randn(4, *image)).shape == (4, 7)
+    assert list(nets.activations(net)) == list(range(1, CONVS[plan] + 1))
+    for layer in nets.activations(net):
+        names = list(dict(net.named_children()))
+        assert names[names.index(f"conv{layer}") + 1:][:2] == [f"norm{layer}", f"act{layer}"]
+
+
+def test_the_full_vgg():
+    net = nets.vgg((3, 32, 32), 10, "16")
+    convs = [module for module in net if isinstance(module, nn.Conv2d)]
+    assert [conv.out_channels for conv in convs] == [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6
+    assert net.linear14.in_features == 512, "five halvings leave one position"
+    weight = convs[3].weight  # 128 -> 128 channels, 3×3
+    assert weight.abs().max() <= math.sqrt(6 / (9 * 256)) and not convs[3].bias.any()  # Glorot, with the whole kernel's fan
+    he = nets.vgg((3, 32, 32), 10, "16", init="he").conv4.weight.detach()
+    assert he.std() == pytest.approx(math.sqrt(2 / (9 * 128)), rel=0.02)
+    default = nets.vgg((3, 32, 32), 10, "16", init="default").conv4
+    for own in (default.weight, default.bias):
+        assert 0.9 / math.sqrt(9 * 128) < own.abs().max() <= 1 / math.sqrt(9 * 128)
+
+
+def test_a_seed_gives_every_vgg_the_same_weights():
+    def weights(norm, seed=3):
+        return [p for name, p in nets.vgg((1, 8, 8), 10, norm=norm, seed=seed).named_parameters() if "norm" not in name]
+    for norm in norms.NORMS:
+        assert all(torch.equal(a, b) for a, b in zip(weights(norm), weights("none"), strict=True)), norm
+    assert not torch.equal(weights("none")[0], weights("none", seed=4)[0])
+
+
+def test_building_a_vgg_leaves_the_readers_random_numbers_alone():
+    state = torch.get_rng_state()
+    nets.vgg((1, 8, 8), 10, norm="batch", init="default")
+    nets.deep_linear(norm="batch")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("norm", norms.FUSED)
+def test_fused_layers_take_images(norm):
+    quiet = dict(n_mu=0.0, n_sigma=1.0, r_mu=0.0, r_sigma=0.0) if norm == "noisy_batch" else {}
+    plain, fused = (nets.vgg((1, 8, 8), 10, norm=norm, fused=fused, **quiet) for fused in (False, True))
+    x = torch.randn(8, 1, 8, 8)
+    torch.testing.assert_close(plain(x), fused(x), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("wrong, says", [
+    (dict(image=(64,)), r"image=\(64,\): a VGG needs \(channels, height, width\)"),
+    (dict(plan="19"), "unknown plan '19'; there are small, 11, 13, 16"),
+    (dict(norm="layr"), "unknown normalizer"),
+    (dict(init="xavier"), "unknown initialization"),
+])
+def test_a_bad_vgg_says_what_there_is(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        nets.vgg(**{"image": (1, 8, 8), "classes": 10} | wrong)
 
 
 def test_stacking_leaves_the_networks_as_they_were():

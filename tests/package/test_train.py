@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bncourse.data import Data
-from bncourse.nets import Stack, mlp
+from bncourse.data import Data, linear_map
+from bncourse.nets import Stack, deep_linear, mlp
 from bncourse.norms import NORMS, BatchNorm
 from bncourse.probes.activations import Histograms, Moments, percentiles
-from bncourse.train import batches, recompute_statistics, train, untouched
+from bncourse.train import batch_loss, batches, recompute_statistics, train, untouched
 
 COLUMNS = ["lr", "seed", "step", "train_loss", "train_accuracy", "diverged", "test_accuracy", "test_accuracy_running"]
 
@@ -178,6 +178,73 @@ def test_probes_add_rows_and_columns(blobs):
     assert seen == [(True, (2, 200, 8), 0), (True, (2, 200, 8), 1)]
     assert len(frame) == 2 * 2 * 2
     assert frame[frame.seed == 0].whole.eq(20).all() and set(frame[frame.seed == 1].seen) == {3, 4}
+
+
+class Update:
+    """A probe that keeps what it is given."""
+
+    looks_at_update = True
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, net, x, step, *, y, lr):
+        self.seen.append((step, x.clone(), y.clone(), lr.clone(), [p.detach().clone() for p in net.parameters()], net.training))
+        return pd.DataFrame({"member": range(net.members), "seen": True})
+
+
+def test_a_probe_of_updates_sees_the_update_that_follows(blobs):
+    seeds, lrs, update = (0, 1), (0.05, 0.2), Update()
+    train(lambda seed: net(seed), blobs, seeds=seeds, lrs=lrs, steps=3, batch_size=20, record=(1, 2), probes=[update])
+    (step, x, y, lr, before, training), (_, _, _, _, after, _) = update.seen
+    assert step == 1 and training and lr.tolist() == pytest.approx([0.05, 0.05, 0.2, 0.2])
+    for member, (rate, seed) in enumerate((rate, seed) for rate in lrs for seed in seeds):
+        order = batches(200, 20, seed)
+        next(order)
+        index = next(order)
+        assert torch.equal(x[member], blobs.x_train[index]) and torch.equal(y[member], blobs.y_train[index])
+        model = plain_loop(net(seed), blobs, rate, seed, 1, 20)
+        torch.testing.assert_close(before[0][member], model.linear1.weight)
+        model.zero_grad()
+        F.cross_entropy(model(x[member]), y[member]).backward()
+        torch.testing.assert_close(after[0][member], model.linear1.weight - rate * model.linear1.weight.grad)
+
+
+def test_probes_of_different_layers_lose_none(blobs):
+    def first(net, x, step):
+        return pd.DataFrame({"member": [0, 0], "layer": [1, 2], "a": [1.0, 2.0]})
+
+    def second(net, x, step):
+        return pd.DataFrame({"member": [0, 0], "layer": [2, 3], "b": [20.0, 30.0]})
+
+    frame = train(net, blobs, seeds=(0,), lrs=(0.1,), steps=0, record=(0,), batch_size=20, probes=[first, second])
+    assert frame.layer.tolist() == [1, 2, 3]
+    assert frame.a.tolist()[:2] == [1, 2] and math.isnan(frame.a[2]) and frame.b.tolist()[1:] == [20, 30]
+    assert frame.train_loss.notna().all() and frame.seed.tolist() == [0, 0, 0]
+
+
+def test_regression_is_a_plain_loop_with_squared_error():
+    task = linear_map(3, 50, condensed=False)
+    frame = train(lambda seed: deep_linear(3, 4, seed=seed), task, seeds=(0, 1), lrs=(0.01,), steps=20, batch_size=50,
+                  record=(0, 20))
+    assert frame.columns.tolist() == ["lr", "seed", "step", "train_loss", "diverged"]
+    for seed in (0, 1):
+        model = deep_linear(3, 4, seed=seed)
+        for _ in range(20):
+            loss = (model(task.x_train) - task.y_train).square().sum() / 50
+            for p, g in zip(list(model.parameters()), torch.autograd.grad(loss, list(model.parameters()))):
+                p.data -= 0.01 * g
+        wanted = (model(task.x_train) - task.y_train).square().sum().item() / 50
+        assert frame[(frame.seed == seed) & (frame.step == 20)].train_loss.item() == pytest.approx(wanted, rel=1e-4)
+
+
+def test_batch_loss_is_the_loss_of_training(blobs):
+    x, y = blobs.x_train[:40], blobs.y_train[:40]
+    alone = [net(seed) for seed in range(2)]
+    wanted = [F.cross_entropy(model(x), y) for model in alone]
+    for model, value in zip(alone, wanted):
+        torch.testing.assert_close(batch_loss(x, y)(model), value)
+    torch.testing.assert_close(batch_loss(x.expand(2, -1, -1), y.expand(2, -1))(Stack(alone)), torch.stack(wanted))
 
 
 # --- Runs that blow up -----------------------------------------------------------------------------------------------
