@@ -103,7 +103,7 @@ def linear_map(width: int = 10, examples: int = 1000, seed: int = 0, condensed: 
     ``condensed`` replaces the examples by ``width`` + 1 points of exactly the same mean and covariance. To a network of
     linear layers, with or without batch normalization, the two are the same task: predictions, batch statistics and losses
     are functions of mean and covariance only, so every loss and every gradient is equal (full batch), at a hundredth of the
-    work. Not for networks with a nonlinearity, noise, or lp norms other than a centred p = 2.
+    work. Not for networks with a nonlinearity, noise, or an lp norm other than p = 2.
     """
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(examples, width, generator=generator, dtype=torch.float64)
