@@ -8,6 +8,7 @@ two agree, layer i was aiming at the right target; the difference is what the ot
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -124,7 +125,7 @@ def _chain(net: nn.Module) -> list[tuple[str, nn.Module]] | None:
         inner = _chain(module) if isinstance(module, nn.Sequential) else None
         chain += [(name, module)] if inner is None else [(f"{name}.{part}", inside) for part, inside in inner]
     inside = any(_is_layer(part) for _, module in chain for part in module.modules() if part is not module)
-    used = [id(parameter) for _, module in chain for parameter in module.parameters()]
+    used = [id(parameter) for _, module in chain for _, parameter in module.named_parameters(remove_duplicate=False)]
     return None if inside or len(used) > len(set(used)) else chain
 
 
@@ -180,11 +181,24 @@ def _pass_by_pass(net, layers, x, y, lr, loss):
         # Below a layer is what is registered before it: other layers, with what stands between them and the next. Nothing is
         # below the first, not even a normalizer of the input.
         start = min(order.index(key_of[id(parameter)]) for parameter in module.parameters(recurse=False)) if G else 0
-        mixed = {key: (moved if place < start else parameters)[key] for place, key in enumerate(order)}
         _set_random_state(x, state)
         G[name] = gradients[weight]
-        G_prime[name] = _gradients(_loss(net, functional_call(net, mixed, (x,)), y, loss), {weight: parameters[weight]})[weight]
+        with _replaced({parameters[key]: moved[key] for key in order[:start]}):
+            G_prime[name] = _gradients(_loss(net, net(x), y, loss), {weight: parameters[weight]})[weight]
     return G, G_prime
+
+
+@contextmanager
+def _replaced(values: dict[Tensor, Tensor]):
+    """Other values in these parameters for a while. functional_call would leave its own behind in a module used twice."""
+    old = {parameter: parameter.data for parameter in values}
+    try:
+        for parameter, value in values.items():
+            parameter.data = value
+        yield
+    finally:
+        for parameter, value in old.items():
+            parameter.data = value
 
 
 def _triangle(net, chain, layers, x, y, lr, loss):
