@@ -32,7 +32,7 @@ def top_eigenvalue(net: nn.Module, loss: Callable[[nn.Module], Tensor], iteratio
     Returns:
         A row per member: ``sharpness``, the eigenvalue; ``sharpness_error``, a bound on how far the nearest eigenvalue is;
         ``lowest``, the smallest eigenvalue found (a rough one); ``converged``; ``iterations`` used. Where loss or gradient are
-        not finite, ``sharpness`` and ``sharpness_error`` are infinite.
+        not finite, ``sharpness`` and ``sharpness_error`` are infinite and it has not converged.
 
     Raises:
         ValueError: nothing requires a gradient, the loss depends on nothing that does, a loss that is not one number (for each
@@ -58,38 +58,41 @@ def top_eigenvalue(net: nn.Module, loss: Callable[[nn.Module], Tensor], iteratio
         generator = torch.Generator().manual_seed(seed)
         v = torch.randn(members, size, generator=generator, dtype=torch.float64).to(theta)
         v = v / v.norm(dim=1, keepdim=True)
-        basis, diagonal, off = [v], [], []
+        basis, diagonal, off = [v], [], []  # The vectors on the device; the few numbers on the CPU, in double precision.
+        exhausted, usable = torch.zeros(members, dtype=torch.bool), finite.cpu()
         for iteration in range(1, min(iterations, size) + 1):
             w = hessian_times(basis[-1])
-            diagonal.append((w * basis[-1]).sum(1))
+            # A member that is done repeats its first entry, which lies within its spectrum: a zero might lie outside.
+            rayleigh = (w * basis[-1]).sum(1).cpu().double()
+            diagonal.append(torch.where(exhausted, diagonal[0], rayleigh) if diagonal else rayleigh)
             Q = torch.stack(basis, 1)  # (M, iteration, P)
             for _ in range(2):  # Once is not enough in floating point; twice is (Parlett).
                 w = w - ((Q @ w[:, :, None]).transpose(1, 2) @ Q)[:, 0]
-            off.append(w.norm(dim=1))
+            off.append(w.norm(dim=1).cpu().double())
             values, vectors = _ritz(diagonal, off)
             # The residual of a Ritz pair bounds its distance to an eigenvalue.
-            error = off[-1].double() * vectors[:, -1, -1].abs()
+            error = off[-1] * vectors[:, -1, -1].abs()
             scale = values.abs().amax(1).clamp(min=torch.finfo(theta.dtype).tiny)
             converged = error <= tolerance * torch.maximum(values[:, -1].abs(), 1e-3 * scale)
             # A norm of nothing but rounding means the space is exhausted; the next direction would be noise.
-            exhausted = off[-1] <= 10 * torch.finfo(theta.dtype).eps * scale
-            if (converged | exhausted | ~finite).all():
+            exhausted |= off[-1] <= 10 * torch.finfo(theta.dtype).eps * scale
+            if (converged | exhausted | ~usable).all():
                 break
-            basis.append(torch.where(exhausted[:, None], 0, w / off[-1][:, None].clamp(min=torch.finfo(theta.dtype).tiny)))
-    sharpness = torch.where(finite, values[:, -1], torch.inf)
-    error = torch.where(finite, error, torch.inf)
+            basis.append(w * torch.where(exhausted, 0, 1 / off[-1]).to(w)[:, None])
+    sharpness = torch.where(usable, values[:, -1], torch.inf)
+    error = torch.where(usable, error, torch.inf)
     return pd.DataFrame({"member": range(members), "sharpness": sharpness.tolist(), "sharpness_error": error.tolist(),
-                         "lowest": values[:, 0].tolist(), "converged": (converged | exhausted).tolist(),
-                         "iterations": iteration})
+                         "lowest": torch.where(usable, values[:, 0], -torch.inf).tolist(),
+                         "converged": ((converged | exhausted) & usable).tolist(), "iterations": iteration})
 
 
 def _ritz(diagonal: list[Tensor], off: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Eigenvalues, ascending, and eigenvectors of the tridiagonal matrices of all members."""
-    T = torch.diag_embed(torch.stack(diagonal, 1).double())
+    T = torch.diag_embed(torch.stack(diagonal, 1))
     if len(diagonal) > 1:
-        beside = torch.stack(off[:-1], 1).double()
+        beside = torch.stack(off[:-1], 1)
         T = T + torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)
-    return torch.linalg.eigh(T.cpu())
+    return torch.linalg.eigh(T)
 
 
 class Curvature:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from bncourse.norms import FrozenBatchNorm
 from bncourse.train import Alone, batch_loss, frozen_statistics, untouched
 
 
@@ -22,7 +23,8 @@ def along_gradient(net: nn.Module, loss: Callable[[nn.Module], Tensor], step_siz
                    distance: bool = False, at_once: bool = False) -> pd.DataFrame:
     """Loss and gradient of ``net`` at theta - s ∇L(theta), for several s.
 
-    The network is left exactly as it was: parameters, buffers, random numbers, mode. Noise inside it is the same at every s.
+    The network is left exactly as it was: parameters, buffers, random numbers, mode. Noise inside it is the same at every s,
+    and at theta.
 
     Args:
         loss: net -> one number, for example ``batch_loss(x, y)``; of a ``Stack``, the loss of each member, (M,).
@@ -30,7 +32,7 @@ def along_gradient(net: nn.Module, loss: Callable[[nn.Module], Tensor], step_siz
         distance: ``step_sizes`` are distances s ‖∇L‖ instead, so that networks with gradients of different size are compared
             equally far from where they are.
         at_once: evaluate all S together with ``torch.func.vmap``; the same numbers, faster for a single small network. Not for
-            a network that draws random numbers.
+            a network that draws random numbers or decides by a value (``FrozenBatchNorm``, running statistics without momentum).
 
     Returns:
         A row per (member, step size): ``step_size``, s; ``distance``, s ‖∇L‖; ``loss``, L(theta - s ∇L); ``gradient_change``,
@@ -46,8 +48,10 @@ def along_gradient(net: nn.Module, loss: Callable[[nn.Module], Tensor], step_siz
     line = Line(net, loss)
     members = line.members
     steps = torch.as_tensor(step_sizes, dtype=line.theta.dtype, device=line.theta.device)
-    if steps.numel() == 0 or not (torch.isfinite(steps) & (steps > 0)).all():
-        raise ValueError(f"step_sizes={step_sizes}: give at least one, all of them positive numbers")
+    if steps.numel() == 0 or steps.dim() not in (1, 2) or not (torch.isfinite(steps) & (steps > 0)).all():
+        raise ValueError(f"step_sizes={step_sizes}: give a list of at least one, all of them positive numbers")
+    if steps.dim() == 2 and steps.shape[1] not in (1, members):
+        raise ValueError(f"step_sizes of shape {tuple(steps.shape)} for {members} members: give (S,) or (S, {members})")
     steps = steps.view(len(steps), -1).expand(-1, members)  # (S, M)
 
     with untouched(net), torch.enable_grad():
@@ -79,20 +83,30 @@ class Line:
     def __init__(self, net: nn.Module, loss: Callable[[nn.Module], Tensor]) -> None:
         self.members = getattr(net, "members", 1)
         self.module = _Measured(net, loss)
-        self.parameters = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         if not self.parameters:
             raise ValueError("nothing in the network requires a gradient, so there is nothing to look at: "
                              "call net.requires_grad_()")
-        self.theta = torch.cat([p.detach().reshape(self.members, -1) for p in self.parameters.values()], 1)
+        self.theta = torch.cat([p.detach().reshape(self.members, -1) for p in self.parameters], 1)
+        self.random = torch.cuda.get_rng_state(self.theta.device) if self.theta.is_cuda else torch.get_rng_state()
 
     def named(self, theta: Tensor) -> dict[str, Tensor]:
         """(..., M, P) -> the parameters by name, (..., *shape)."""
-        pieces = theta.split([p.numel() // self.members for p in self.parameters.values()], dim=-1)
-        return {name: piece.reshape(*theta.shape[:-2], *p.shape) for (name, p), piece in zip(self.parameters.items(), pieces)}
+        pieces = theta.split([p.numel() // self.members for p in self.parameters], dim=-1)
+        return self._by_name("_parameters", {p: piece.reshape(*theta.shape[:-2], *p.shape)
+                                             for p, piece in zip(self.parameters, pieces)})
+
+    def _by_name(self, kind: str, values: dict[Tensor, Tensor]) -> dict[str, Tensor]:
+        """A value for every place of a tensor, which may have several; a module used twice is one place.
+
+        (Left to tie weights by itself, functional_call would leave its own values behind in a module used twice.)
+        """
+        return {f"{prefix}.{name}": values[own] for prefix, module in self.module.named_modules()
+                for name, own in getattr(module, kind).items() if own in values}
 
     def losses(self, theta: Tensor) -> Tensor:
         """(M, P) -> (M,)."""
-        values = functional_call(self.module, self.named(theta), ())
+        values = functional_call(self.module, self.named(theta), (), tie_weights=False)
         if not isinstance(values, Tensor) or values.numel() != self.members:
             wanted = "one number" if self.members == 1 else f"one number for each of {self.members} members"
             raise ValueError(f"the loss must be {wanted}, got {getattr(values, 'shape', type(values).__name__)}; "
@@ -102,11 +116,11 @@ class Line:
         return values.view(self.members)
 
     def look(self, thetas: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses (S, M) and gradients (S, M, P) at each of S points, with the same random numbers at all of them."""
-        state = torch.cuda.get_rng_state(thetas.device) if thetas.is_cuda else torch.get_rng_state()
+        """Losses (S, M) and gradients (S, M, P) at each of S points, with the same random numbers at all of them, call after
+        call."""
         found = []
         for theta in thetas:
-            torch.cuda.set_rng_state(state, thetas.device) if thetas.is_cuda else torch.set_rng_state(state)
+            torch.cuda.set_rng_state(self.random, theta.device) if theta.is_cuda else torch.set_rng_state(self.random)
             theta = theta.detach().requires_grad_()
             losses = self.losses(theta)
             found.append((losses.detach(), torch.autograd.grad(losses.sum(), theta)[0]))
@@ -114,9 +128,11 @@ class Line:
 
     def look_at_once(self, thetas: Tensor) -> tuple[Tensor, Tensor]:
         """The same in one go."""
-        buffers = {name: buffer.expand(len(thetas), *buffer.shape).clone() for name, buffer in self.module.named_buffers()}
+        buffers = self._by_name("_buffers", {buffer: buffer.expand(len(thetas), *buffer.shape).clone()
+                                             for buffer in self.module.buffers()})
         thetas = thetas.detach().requires_grad_()
-        losses = vmap(lambda at, own: functional_call(self.module, {**at, **own}, ()))(self.named(thetas), buffers)
+        losses = vmap(lambda values: functional_call(self.module, values, (), tie_weights=False))(
+            {**self.named(thetas), **buffers})
         losses = losses.view(len(thetas), self.members)
         return losses.detach(), torch.autograd.grad(losses.sum(), thetas)[0]
 
@@ -130,6 +146,13 @@ class _Measured(nn.Module):
 
     def forward(self) -> Tensor:
         return self.loss(self.net)
+
+
+def _one_at_a_time(module: nn.Module) -> bool:
+    """Whether vmap would fail: on random numbers, or on a branch or a weight that hangs on the value of a tensor."""
+    draws = isinstance(module, nn.modules.dropout._DropoutNd) or hasattr(module, "n_mu")
+    asks = isinstance(module, FrozenBatchNorm) or getattr(module, "momentum", 0) is None
+    return asks or (module.training and draws)
 
 
 class Landscape:
@@ -153,6 +176,9 @@ class Landscape:
                  distances: Sequence[float] | None = None, statistics: str = "live") -> None:
         if statistics not in ("live", "frozen"):
             raise ValueError(f"statistics={statistics!r}; there are live and frozen")
+        for name, steps in (("multiples", multiples), ("distances", (1,) if distances is None else distances)):
+            if not len(steps) or not all(math.isfinite(step) and step > 0 for step in steps):
+                raise ValueError(f"{name}={steps}: give at least one, all of them positive numbers")
         self.multiples, self.distances, self.statistics = multiples, distances, statistics
 
     def __call__(self, net: nn.Module, x: Tensor, step: int, *, y: Tensor, lr: Tensor) -> pd.DataFrame:
@@ -165,10 +191,10 @@ class Landscape:
 
     def _summary(self, net, x, y, lr) -> pd.DataFrame:
         steps = self.distances if self.distances is not None else torch.tensor(self.multiples, device=lr.device)[:, None] * lr
-        draws = net.training and any(hasattr(module, "n_mu") or isinstance(module, nn.Dropout) for module in net.modules())
         # Measured: vmap gains while the single passes are too small to keep a core busy, and loses after that.
-        small = getattr(net, "members", 1) * len(x if x.dim() < 3 else x[0]) <= 512
-        line = along_gradient(net, batch_loss(x, y), steps, distance=self.distances is not None, at_once=small and not draws)
+        small = (x.shape[0] * x.shape[1] if hasattr(net, "members") else len(x)) < 512
+        line = along_gradient(net, batch_loss(x, y), steps, distance=self.distances is not None,
+                              at_once=small and not any(map(_one_at_a_time, net.modules())))
         by = line.groupby("member")
         frame = pd.DataFrame({f"{short}_{end}": getattr(by[column], how)() for short, column in
                               (("loss", "loss"), ("change", "gradient_change")) for end, how in (("low", "min"), ("high", "max"))})
