@@ -29,10 +29,22 @@ LOOKS = {
     "l1": dict(color="#2c9c52", linestyle=(0, (8, 2, 1, 2)), marker="*"),
     "l2": dict(color="#c2508c", linestyle=(0, (1, 2)), marker="X"),
     "linf": dict(color="#977f1c", linestyle=(0, (6, 2)), marker="h"),
+    "layer": dict(color="#3d8f3d", linestyle=(0, (4, 1, 1, 1)), marker="<"),
+    "group": dict(color="#a8641c", linestyle=(0, (2, 1)), marker=">"),
+    "instance": dict(color="#5a82d8", linestyle=(0, (3, 3)), marker="p"),
+    "rms": dict(color="#c7577c", linestyle=(0, (7, 1, 2, 1)), marker="d"),
+    "frn": dict(color="#1b93a3", linestyle=(0, (1, 3)), marker="H"),
+    "dyt": dict(color="#d0543f", linestyle=(0, (9, 3)), marker="8"),
+    "ghost": dict(color="#6f86a0", linestyle=(0, (5, 2, 1, 2, 1, 2)), marker="1"),
+    "batch_renorm": dict(color="#a663c4", linestyle=(0, (3, 1, 3, 3)), marker="2"),
+    "weight": dict(color="#7d8b22", linestyle=(0, (2, 3)), marker="3"),
+    "weight_standardization": dict(color="#b4713f", linestyle=(0, (6, 1, 1, 1, 1, 1)), marker="4"),
 }
 NAMES = {"none": "no normalization", "batch": "batch norm", "noisy_batch": "noisy batch norm", "noise": "noise only",
          "frozen": "frozen statistics", "frozen_noise": "frozen statistics + noise",
-         "l1": "ℓ1", "l2": "ℓ2", "linf": "ℓ∞"}
+         "l1": "ℓ1", "l2": "ℓ2", "linf": "ℓ∞", "layer": "layer norm", "group": "group norm", "instance": "instance norm",
+         "rms": "RMS norm", "frn": "filter response norm", "dyt": "dynamic tanh", "ghost": "ghost batch norm",
+         "batch_renorm": "batch renorm", "weight": "weight norm", "weight_standardization": "weight standardization"}
 
 
 def use_style() -> None:

@@ -10,10 +10,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from bncourse import norms
+from bncourse.norms.checks import along
 
-ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "linear": nn.Identity}
+# By name: number of units -> module.
+ACTIVATIONS = {"relu": lambda units: nn.ReLU(), "sigmoid": lambda units: nn.Sigmoid(), "tanh": lambda units: nn.Tanh(),
+               "linear": lambda units: nn.Identity(), "tlu": norms.TLU}
 INITS = ("he", "glorot", "default")
 
 
@@ -43,8 +47,22 @@ def initialize(linear: nn.Linear | nn.Conv2d, init: str | float, generator: torc
         nn.init.zeros_(bias)
 
 
+def normalized(layer: nn.Linear | nn.Conv2d, norm: str, fused: bool = False, **norm_options) -> nn.Module:
+    """The normalizer called ``norm`` for the outputs of ``layer``: the module to put behind it. One that normalizes weights
+    is put on the weight of ``layer`` instead, and nothing (``Identity``) is left to stand behind.
+
+    Raises:
+        ValueError: an unknown normalizer.
+    """
+    normalizer = norms.make(norm, len(layer.weight), fused, **norm_options)
+    if not getattr(normalizer, "normalizes_weights", False):
+        return normalizer
+    parametrize.register_parametrization(layer, "weight", normalizer)
+    return nn.Identity()
+
+
 class MLP(nn.Sequential):
-    """What ``mlp`` builds: a plain ``Sequential``, named so that ``Stack`` knows how to join several."""
+    """What ``mlp`` and ``residual_mlp`` build: a plain ``Sequential``, named so that ``Stack`` knows how to join several."""
 
 
 def mlp(sizes: Sequence[int], norm: str = "none", init: str | float = "he", activation: str = "relu", seed: int = 0,
@@ -70,8 +88,8 @@ def mlp(sizes: Sequence[int], norm: str = "none", init: str | float = "he", acti
         initialize(linear, init, generator)
         layers[f"linear{layer}"] = linear
         if layer < len(sizes) - 1:
-            layers[f"norm{layer}"] = norms.make(norm, fan_out, fused, **norm_options)
-            layers[f"act{layer}"] = ACTIVATIONS[activation]()
+            layers[f"norm{layer}"] = normalized(linear, norm, fused, **norm_options)
+            layers[f"act{layer}"] = ACTIVATIONS[activation](fan_out)
     return MLP(layers)
 
 
@@ -84,6 +102,130 @@ def deep_linear(width: int = 10, depth: int = 25, norm: str = "none", init: str 
     it learns a scale and a shift; here it follows every matrix but the last, and learns both.
     """
     return mlp([width] * (depth + 1), norm, init, "linear", seed, fused, bias=False, **norm_options)
+
+
+class Scalar(nn.Module):
+    """One learned number for the whole layer, (N, C, ...) -> the same: ``operation`` "multiply" or "add"."""
+
+    def __init__(self, operation: str, value: float) -> None:
+        super().__init__()
+        self.operation = operation
+        self.value = nn.Parameter(torch.full((1,), value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Networks computed together have a number each, for their own equal share of the channels.
+        value = along(x, self.value.repeat_interleave(x.shape[1] // len(self.value)))
+        return x * value if self.operation == "multiply" else x + value
+
+    def extra_repr(self) -> str:
+        return self.operation
+
+
+class Residual(nn.Module):
+    """x + branch(x)."""
+
+    def __init__(self, branch: nn.Sequential) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x)
+
+
+RULES = ("plain", "fixup", "skipinit")
+
+
+def residual_block(channels: int, norm: str = "none", rule: str = "plain", *, blocks: int = 1, convolution: bool = False,
+                   init: str | float = "he", seed: int = 0, generator: torch.Generator | None = None, fused: bool = False,
+                   **norm_options) -> Residual:
+    """x + branch(x), (N, channels, ...) -> the same. The branch is twice: normalizer, ReLU, linear layer (or 3×3 convolution),
+    the order of He et al. 2016b ("pre-activation").
+
+    Args:
+        rule: how the branch is initialized, for a network of ``blocks`` such blocks.
+            ``"plain"``: as ``init`` says.
+            ``"skipinit"``: a learned number, at first 0, multiplies the branch (De & Smith 2020, section 4).
+            ``"fixup"``: the first layer's weights are divided by sqrt(blocks), the second's are 0; a learned number, at first 1,
+            multiplies the branch, and a learned number, at first 0, is added before each layer and each ReLU (Zhang, Dauphin &
+            Ma 2019, section 4; for two layers a branch L^(-1/(2m-2)) is blocks^(-1/2)). The network's last layer should be 0 too.
+
+    Raises:
+        ValueError: an unknown rule, normalizer or initialization; fixup with weight normalization, which has no 0.
+    """
+    if rule not in RULES:
+        raise ValueError(f"unknown rule {rule!r}; there are {', '.join(RULES)}")
+    generator = torch.Generator().manual_seed(seed) if generator is None else generator
+    branch = OrderedDict()
+    for half in (1, 2):
+        if convolution:
+            layer = nn.utils.skip_init(nn.Conv2d, channels, channels, kernel_size=3, padding=1)
+        else:
+            layer = nn.utils.skip_init(nn.Linear, channels, channels)
+        initialize(layer, init, generator)
+        if rule == "fixup":
+            with torch.no_grad():
+                layer.weight *= 0 if half == 2 else blocks ** -0.5
+        branch[f"norm{half}"] = normalized(layer, norm, fused, **norm_options)
+        if rule == "fixup":
+            branch[f"before_act{half}"] = Scalar("add", 0.0)
+        branch[f"act{half}"] = nn.ReLU()
+        if rule == "fixup":
+            branch[f"before_layer{half}"] = Scalar("add", 0.0)
+        branch[f"layer{half}"] = layer
+    if rule != "plain":
+        branch["scale"] = Scalar("multiply", 0.0 if rule == "skipinit" else 1.0)
+    return Residual(nn.Sequential(branch))
+
+
+def residual_mlp(features: int, width: int, blocks: int, classes: int, norm: str = "none", rule: str = "plain",
+                 init: str | float = "he", seed: int = 0, fused: bool = False, **norm_options) -> MLP:
+    """A residual network of linear layers: (N, features) -> (N, classes).
+
+    ``linear1``, then ``block1`` to ``blockK`` (see ``residual_block``), ``norm2``, ``act2`` and ``linear2``. With the rule
+    fixup, ``linear2`` starts at 0. The weights depend on ``seed`` (and the rule) alone.
+
+    Raises:
+        ValueError: as ``residual_block``.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    first, last = nn.utils.skip_init(nn.Linear, features, width), nn.utils.skip_init(nn.Linear, width, classes)
+    for layer in (first, last):
+        initialize(layer, init, generator)
+    if rule == "fixup":
+        nn.init.zeros_(last.weight)
+    layers = OrderedDict(linear1=first)
+    for block in range(1, blocks + 1):
+        layers[f"block{block}"] = residual_block(width, norm, rule, blocks=blocks, init=init, generator=generator, fused=fused,
+                                                 **norm_options)
+    # Behind the last block, where the skip has carried everything so far. Normalized weights need no layer here.
+    behind = norms.make(norm, width, fused, **norm_options)
+    layers["norm2"] = nn.Identity() if getattr(behind, "normalizes_weights", False) else behind
+    layers["act2"], layers["linear2"] = nn.ReLU(), last
+    return MLP(layers)
+
+
+def resnet(image: Sequence[int], classes: int, channels: int = 16, blocks: int = 3, norm: str = "none", rule: str = "plain",
+           init: str | float = "he", seed: int = 0, fused: bool = False, **norm_options) -> nn.Sequential:
+    """A residual network of 3×3 convolutions at one width: (N, channels, height, width) -> (N, classes).
+
+    ``conv1``, ``block1`` to ``blockK``, ``norm2``, ``act2``, the mean over positions (``pool``), ``linear2``. Otherwise as
+    ``residual_mlp``, without the halvings of the networks of He et al. 2016.
+
+    Raises:
+        ValueError: an image without three axes; as ``residual_block``.
+    """
+    if len(image) != 3:
+        raise ValueError(f"image={tuple(image)}: a ResNet needs (channels, height, width); for flat data, data.as_images(...)")
+    net = residual_mlp(image[0], channels, 0, classes, norm, rule, init, seed, fused, **norm_options)
+    generator = torch.Generator().manual_seed(seed)
+    conv = nn.utils.skip_init(nn.Conv2d, image[0], channels, kernel_size=3, padding=1)
+    initialize(conv, init, generator)
+    layers = OrderedDict(conv1=conv)
+    for block in range(1, blocks + 1):
+        layers[f"block{block}"] = residual_block(channels, norm, rule, blocks=blocks, convolution=True, init=init,
+                                                 generator=generator, fused=fused, **norm_options)
+    layers |= dict(norm2=net.norm2, act2=net.act2, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), linear2=net.linear2)
+    return nn.Sequential(layers)
 
 
 # Channels of one 3×3 convolution after another; "M" halves height and width.
@@ -127,7 +269,7 @@ def vgg(image: Sequence[int], classes: int, plan: str = "small", norm: str = "no
         conv = nn.utils.skip_init(nn.Conv2d, channels, wanted, kernel_size=3, padding=1)
         initialize(conv, init, generator)
         layers[f"conv{layer}"] = conv
-        layers[f"norm{layer}"] = norms.make(norm, wanted, fused, **norm_options)
+        layers[f"norm{layer}"] = normalized(conv, norm, fused, **norm_options)
         layers[f"act{layer}"] = nn.ReLU()
         channels = wanted
     linear = nn.utils.skip_init(nn.Linear, channels * height * width, classes)
@@ -150,19 +292,37 @@ class StackedLinear(nn.Module):
         self.weight = nn.Parameter(torch.stack([linear.weight.detach() for linear in linears]))  # (M, out, in)
         self.bias = None if linears[0].bias is None else nn.Parameter(
             torch.stack([linear.bias.detach() for linear in linears]))  # (M, out)
+        if parametrize.is_parametrized(linears[0], "weight"):
+            own = [linear.parametrizations.weight for linear in linears]
+            parametrize.register_parametrization(self, "weight", own[0][0].stacked())
+            for name, joined in self.parametrizations.weight.named_parameters():
+                joined.data = torch.stack([each.get_parameter(name).detach() for each in own])
 
     def forward(self, x: Tensor) -> Tensor:
-        _, _, fan_in = self.weight.shape
         variants, _, batch = x.shape
-        weight, bias, x = self.weight, self.bias, x.view(-1, fan_in, batch)
+        weight, bias = self.weight, self.bias  # Once: a normalized weight is computed whenever it is asked for.
+        x = x.view(-1, weight.shape[2], batch)
         if variants > 1:
             weight, bias = (None if own is None else own.repeat(variants, *[1] * (own.dim() - 1)) for own in (weight, bias))
         y = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias[:, :, None], weight, x)
         return y.view(variants, -1, batch)
 
 
+class ExamplesFirst(nn.Module):
+    """A normalizer that tells examples apart by axis 0, for a stack, which has them on axis 2: (V, C, B) -> (V, C, B)."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        variants, channels, batch = x.shape
+        y = self.layer(x.transpose(1, 2).reshape(variants * batch, channels))
+        return y.view(variants, batch, channels).transpose(1, 2)
+
+
 class Stack(nn.Module):
-    """M networks from ``mlp``, of one shape, computed together: (M, B, features) -> (M, B, classes).
+    """M networks from ``mlp`` or ``residual_mlp``, of one shape, computed together: (M, B, features) -> (M, B, classes).
 
     Inside, activations are (1, M·width, B). To a normalizer that works channel by channel, M networks of F units are one
     network of M·F channels, so the layers of ``norms`` serve here as they are.
@@ -179,17 +339,19 @@ class Stack(nn.Module):
         first = modules[0]
         if isinstance(first, nn.Linear):
             return StackedLinear(modules)
-        if isinstance(first, nn.Sequential):
-            return nn.Sequential(*(self._stack(list(parts)) for parts in zip(*modules)))
-        if not hasattr(first, "num_features"):
-            return first  # An activation, noise, or nothing: the same for one unit or many.
+        if isinstance(first, (nn.Sequential, Residual)):
+            for name, _ in list(first.named_children()):
+                setattr(first, name, self._stack([getattr(module, name) for module in modules]))
+            return first
         own = {**dict(first.named_parameters()), **dict(first.named_buffers())}
-        for name, value in own.items():
+        for name, value in own.items():  # Without any it is an activation, noise, or nothing: the same for one unit or many.
             if value.dim():  # Per channel. Counters have no axis and are shared.
                 joined = torch.cat([getattr(module, name).detach() for module in modules])
                 setattr(first, name, nn.Parameter(joined) if name in first._parameters else joined)
-        first.num_features *= len(modules)
-        return first
+        for name in ("num_features", "num_channels", "num_groups"):
+            if hasattr(first, name):
+                setattr(first, name, getattr(first, name) * len(modules))
+        return ExamplesFirst(first) if getattr(first, "examples_first", False) else first
 
     def forward(self, x: Tensor) -> Tensor:
         members, batch, features = x.shape

@@ -1,6 +1,6 @@
 """Train many seeds and learning rates of one network at once; get one tidy frame back.
 
-Plain stochastic gradient descent, as in Santurkar et al. 2018: no momentum, no weight decay. A seed fixes the initial weights
+Plain stochastic gradient descent, as in Santurkar et al. 2018: no momentum and, unless asked for, no weight decay. A seed fixes the initial weights
 and the order of the batches, and both are the same for every network trained under that seed, so that differences between
 networks can be taken seed by seed.
 """
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bncourse.data import Data
-from bncourse.nets import MLP, Stack
+from bncourse.nets import MLP, Stack, StackedLinear
 
 # A probe looks at (network, one batch of inputs per member, step) and returns a frame with a column "member". One that has
 # ``looks_at_update = True`` is given the update that is about to be made, as well: (network, x, step, y=, lr=), with the batch
@@ -29,7 +29,8 @@ PROBE_EXAMPLES = 512  # The fixed training batch that probes and the training lo
 
 def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int], lrs: Sequence[float], steps: int,
           batch_size: int = 128, record: Sequence[int] | None = None, probes: Sequence[Probe] = (),
-          test: bool = True, **labels) -> pd.DataFrame:
+          test: bool = True, weight_decay: float = 0.0, clip: float | None = None,
+          schedule: Callable[[int], float] | None = None, **labels) -> pd.DataFrame:
     """Train ``build(seed)`` for every learning rate and seed, and look at it at the steps in ``record``.
 
     Args:
@@ -38,6 +39,10 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
         probes: called at each recorded step in training mode, on a fixed training batch or (``looks_at_update``) on the batch
             of the coming update.
         test: look at the test set too. Without it a look costs a fraction, and the two columns of test accuracy are missing.
+        weight_decay: lambda of an L2 penalty lambda/2 ‖w‖² on the weights of linear and convolutional layers (on v, where w is
+            normalized); biases and the parameters of normalizers are left alone.
+        clip: lambda of adaptive gradient clipping (``clipped``), on all parameters but those of the last layer.
+        schedule: step -> what the learning rates are multiplied by at that step.
         labels: constant columns of the frame, for example ``norm="batch"``.
 
     Returns:
@@ -77,7 +82,8 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
             for module in net.modules():
                 if hasattr(module, "refuse_nonfinite"):
                     module.refuse_nonfinite = False
-            frames.append(_train_group(net, data, group, steps, batch_size, record, probes, test))
+            frames.append(_train_group(net, data, group, steps, batch_size, record, probes, test, weight_decay, clip,
+                                       schedule))
     return pd.concat(frames, ignore_index=True).assign(**labels)
 
 
@@ -102,7 +108,7 @@ def batches(count: int, batch_size: int, seed: int) -> Iterator[Tensor]:
         yield from torch.randperm(count, generator=generator).split(batch_size)[:count // batch_size]
 
 
-def _train_group(net, data, runs, steps, batch_size, record, probes, test) -> pd.DataFrame:
+def _train_group(net, data, runs, steps, batch_size, record, probes, test, weight_decay, clip, schedule) -> pd.DataFrame:
     device, members = data.x_train.device, len(runs)
     x_train = data.x_train.flatten(1) if isinstance(net, Stack) else data.x_train
     seeds = list(dict.fromkeys(seed for _, seed in runs))
@@ -111,12 +117,17 @@ def _train_group(net, data, runs, steps, batch_size, record, probes, test) -> pd
     lr = torch.tensor([lr for lr, _ in runs], device=device)[:, None]
     alive = torch.ones(members, dtype=torch.bool, device=device)
     parameters = list(net.parameters())
+    weights = set(map(id, weights_of(net)))
+    *_, last = net.layers.children() if any(True for _ in net.layers.children()) else [net.layers]
+    unclipped = set(map(id, last.parameters()))
+    base_lr = lr
 
     frames = []
     net.train()
     for step in range(steps + 1):
         index = torch.stack([next(order) for order in orders]).to(device)[order_of]
         x, y = x_train[index], data.y_train[index]
+        lr = base_lr if schedule is None else base_lr * schedule(step)
         if step in record:
             frames.append(_look(net, data, step, alive, runs, probes, test, update=(x, y, lr[:, 0])))
         if step == steps:
@@ -127,10 +138,37 @@ def _train_group(net, data, runs, steps, batch_size, record, probes, test) -> pd
         everyone = alive.all()
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients):
+                is_weight = id(parameter) in weights
+                if clip is not None and id(parameter) not in unclipped:
+                    outputs = len(parameter) if isinstance(net, Alone) else parameter.shape[:2].numel()
+                    gradient = clipped(gradient, parameter, clip, vectors=outputs if is_weight else members)
+                if weight_decay and is_weight:
+                    gradient = gradient + weight_decay * parameter
                 mine = parameter.view(members, -1)
                 mine -= lr * gradient.reshape(members, -1)
                 if not everyone:
                     mine[~alive] = 0  # Weights that overflowed would spread NaN; zeros compute harmlessly on.
+
+
+def weights_of(net: nn.Module) -> list[nn.Parameter]:
+    """The weights of linear and convolutional layers: where one is normalized, the free parameter behind it."""
+    found = []
+    for module in net.modules():
+        if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd, StackedLinear)):
+            parametrized = nn.utils.parametrize.is_parametrized(module, "weight")
+            found.append(list(module.parametrizations.weight.parameters())[-1] if parametrized else module.weight)
+    return found
+
+
+def clipped(gradient: Tensor, parameter: Tensor, clip: float, vectors: int, eps: float = 1e-3) -> Tensor:
+    """Adaptive gradient clipping: the gradient, shortened where it is longer than ``clip`` times what it would change.
+
+    Both are compared vector by vector: weights output by output (``vectors`` of them, along the first axes), anything else as
+    a whole. A parameter shorter than ``eps`` counts as that long. Source: Brock, De, Smith & Simonyan 2021, equation 3.
+    """
+    g, w = gradient.reshape(vectors, -1), parameter.reshape(vectors, -1)
+    longest = clip * w.norm(dim=1, keepdim=True).clamp(min=eps)
+    return (g * (longest / g.norm(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=1)).view_as(gradient)
 
 
 def member_losses(outputs: Tensor, y: Tensor) -> Tensor:
@@ -247,6 +285,8 @@ def recompute_statistics(net: nn.Module, x: Tensor) -> None:
     noisy = [module for module in net.modules() if hasattr(module, "n_mu")]
     momenta = [module.momentum for module in tracking]
     noises = [(module.n_mu, module.n_sigma, module.r_mu, module.r_sigma) for module in noisy]
+    corrected = [module for module in tracking if hasattr(module, "r_max")]
+    corrections = [(module.r_max, module.d_max) for module in corrected]
     net.eval()
     for module in tracking:
         module.train()
@@ -254,6 +294,8 @@ def recompute_statistics(net: nn.Module, x: Tensor) -> None:
         module.momentum = None  # The plain average of all batches, here of one.
     for module in noisy:
         module.n_mu, module.n_sigma, module.r_mu, module.r_sigma = 0.0, 1.0, 0.0, 0.0
+    for module in corrected:  # Towards statistics that are just being replaced.
+        module.r_max, module.d_max = 1.0, 0.0
     try:
         net(x)
     finally:
@@ -261,6 +303,8 @@ def recompute_statistics(net: nn.Module, x: Tensor) -> None:
             module.momentum = momentum
         for module, noise in zip(noisy, noises):
             module.n_mu, module.n_sigma, module.r_mu, module.r_sigma = noise
+        for module, correction in zip(corrected, corrections):
+            module.r_max, module.d_max = correction
         for module, training in modes.items():
             module.training = training
 

@@ -21,6 +21,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from bncourse.nets import Stack, StackedLinear
 from bncourse.norms import BatchNorm
+from bncourse.norms.checks import along
 from bncourse.train import Alone, member_losses, untouched
 
 # They treat every example by itself and draw no random numbers, so several batches can go through as one.
@@ -277,7 +278,7 @@ def _through(module: nn.Module, parameters: dict[str, Tensor], h: Tensor, varian
                 module(h)  # Raises: it knows best what is wrong with its input.
             h = h.unflatten(0, (variants, -1))
             var, mean = torch.var_mean(h, [1, *range(3, h.dim())], correction=0, keepdim=True)
-            weight, bias = (None if own is None else BatchNorm._along(h[0], own) for own in (weight, bias))
+            weight, bias = (None if own is None else along(h[0], own) for own in (weight, bias))
             return BatchNorm.normalize(h, mean, var, module.eps, weight, bias).flatten(0, 1)
         if variants > 1:  # To the fused kernel, the channels of several variants are so many channels.
             weight, bias = (None if own is None else own.repeat(variants) for own in (weight, bias))

@@ -1,0 +1,36 @@
+"""A control: batch normalization whose statistics stay what they were at the first batch."""
+
+import torch
+from torch import Tensor, nn
+
+from bncourse.norms.batch import BatchNorm
+from bncourse.norms.checks import along
+
+
+class FrozenBatchNorm(nn.Module):
+    """Batch normalization with the statistics of the first batch it ever sees, kept for good: a control.
+
+    It scales the network like batch normalization at initialization and never again: no statistic follows the weights,
+    and no gradient flows through one. Shapes and errors as ``BatchNorm``; only the first batch needs two values per channel.
+    """
+
+    refuse_nonfinite = True
+
+    def __init__(self, num_features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.num_features, self.eps = num_features, eps
+        self.weight = nn.Parameter(torch.ones(num_features))
+        self.bias = nn.Parameter(torch.zeros(num_features))
+        self.register_buffer("mean", torch.zeros(num_features))
+        self.register_buffer("var", torch.ones(num_features))
+        self.register_buffer("is_set", torch.tensor(False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        BatchNorm._check(self, x, use_batch=not self.is_set)
+        if not self.is_set:
+            var, mean = torch.var_mean(x.detach(), [axis for axis in range(x.dim()) if axis != 1], correction=0)
+            self.mean.copy_(mean)
+            self.var.copy_(var)
+            self.is_set.fill_(True)
+        x_hat = (x - along(x, self.mean)) / torch.sqrt(along(x, self.var) + self.eps)
+        return x_hat * along(x, self.weight) + along(x, self.bias)

@@ -1,0 +1,103 @@
+"""Batch normalization with other batch statistics: of a part of the batch, or corrected towards the running ones."""
+
+import torch
+from torch import Tensor, nn
+
+from bncourse.norms.batch import BatchNorm, FusedBatchNorm
+from bncourse.norms.checks import along, widened
+
+
+class _GhostBatches:
+    """Passes a training batch through the batch normalization it is mixed into, part after part."""
+
+    # Examples are told apart by axis 0, where a stack of networks does not have them.
+    examples_first = True
+
+    def __init__(self, num_features: int, *args, ghost_size: int = 32, **kwargs) -> None:
+        if ghost_size < 1:
+            raise ValueError(f"ghost_size={ghost_size}: a ghost batch has at least one example")
+        super().__init__(num_features, *args, **kwargs)
+        self.ghost_size = ghost_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training and self.running_mean is not None:
+            return super().forward(x)
+        parts = x.tensor_split(max(1, len(x) // self.ghost_size)) if x.dim() else (x,)
+        return torch.cat([super(_GhostBatches, self).forward(part) for part in parts])
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, ghost_size={self.ghost_size}"
+
+
+class GhostBatchNorm(_GhostBatches, BatchNorm):
+    """Batch normalization of small parts of a large batch, each with its own statistics.
+
+    Arguments, shapes and buffers of ``BatchNorm``, and ``ghost_size``: how many examples are normalized together. A batch that
+    does not divide is split into nearly equal parts of at least that many; one that is smaller is one part. The running
+    statistics take in one part after the other. Evaluation is that of ``BatchNorm``.
+    Source: Hoffer, Hubara & Soudry 2017, Algorithm 1 (which keeps a running standard deviation; here, as in torch, it is the
+    unbiased variance).
+    """
+
+
+class FusedGhostBatchNorm(_GhostBatches, FusedBatchNorm):
+    """``GhostBatchNorm`` on torch's fused kernel."""
+
+
+class BatchRenorm(nn.Module):
+    """Batch renormalization: batch statistics, corrected so that training sees what evaluation will see.
+
+        y = (x - mu_B) / sigma_B * r + d,    r = sigma_B / sigma  within [1/r_max, r_max],
+                                             d = (mu_B - mu) / sigma  within [-d_max, d_max],
+
+    and then the scale and shift of ``BatchNorm``. mu and sigma are the running statistics *before* this batch joins them; r
+    and d count as constants in the backward pass. sigma is the square root of (biased variance + eps), and it is sigma itself
+    that is averaged. With r_max = 1, d_max = 0 this is batch normalization; the paper starts there for 5,000 steps and then
+    relaxes slowly to 3 and 5: set the two attributes as training goes on.
+    Shapes, ``momentum`` and errors as ``BatchNorm``. Source: Ioffe 2017, Algorithm 1.
+    """
+
+    refuse_nonfinite = True
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, r_max: float = 3.0,
+                 d_max: float = 5.0) -> None:
+        super().__init__()
+        if r_max < 1 or d_max < 0:
+            raise ValueError(f"r_max={r_max}, d_max={d_max}: corrections are clipped to [1/r_max, r_max] and [-d_max, d_max], "
+                             "so r_max must be at least 1 and d_max at least 0")
+        self.num_features, self.eps, self.momentum, self.r_max, self.d_max = num_features, eps, momentum, r_max, d_max
+        self.weight = nn.Parameter(torch.ones(num_features))
+        self.bias = nn.Parameter(torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_std", torch.ones(num_features))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def reset_running_stats(self) -> None:
+        self.running_mean.zero_()
+        self.running_std.fill_(1)
+        self.num_batches_tracked.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        BatchNorm._check(self, x, use_batch=self.training)
+        wide, mu, sigma = widened(x), along(x, self.running_mean), along(x, self.running_std)
+        if self.training:
+            axes = [axis for axis in range(x.dim()) if axis != 1]
+            var, mu_B = torch.var_mean(wide, axes, correction=0, keepdim=True)
+            sigma_B = torch.sqrt(var + self.eps)
+            r = (sigma_B / sigma).detach().clamp(1 / self.r_max, self.r_max)
+            d = ((mu_B - mu) / sigma).detach().clamp(-self.d_max, self.d_max)
+            x_hat = (wide - mu_B) / sigma_B * r + d
+            self._update_running(mu_B.flatten(), sigma_B.flatten())
+        else:
+            x_hat = (wide - mu) / sigma
+        return (x_hat * along(x, self.weight) + along(x, self.bias)).to(x.dtype)
+
+    @torch.no_grad()
+    def _update_running(self, mean: Tensor, std: Tensor) -> None:
+        self.num_batches_tracked += 1
+        weight = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+        self.running_mean += weight * (mean - self.running_mean)
+        self.running_std += weight * (std - self.running_std)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, r_max={self.r_max}, d_max={self.d_max}"
