@@ -312,8 +312,8 @@ def recompute_statistics(net: nn.Module, x: Tensor) -> None:
 @contextmanager
 def frozen_statistics(net: nn.Module, x: Tensor):
     """Inside, batch normalization uses the statistics that ``x`` has now, as constants: no gradient flows through them, and
-    they do not follow the weights. The outputs on ``x`` are those of training mode. Noise is off. Afterwards the network is
-    as it was.
+    they do not follow the weights. The outputs on ``x`` are those of training mode (not of ghost batches, which have no common
+    statistics, nor of batch renormalization, which corrects them). Noise is off. Afterwards the network is as it was.
     """
     values = {}
 

@@ -155,7 +155,7 @@ class InstanceNorm(nn.Module):
     examples_first = True
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = False,
-                 track_running_stats: bool = False, device=None, dtype=None) -> None:
+                 track_running_stats: bool = False, device=None, dtype=None, *, bias: bool = True) -> None:
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
@@ -164,7 +164,7 @@ class InstanceNorm(nn.Module):
             return torch.full((num_features,), value, device=device, dtype=dtype)
 
         self.weight = nn.Parameter(per_channel(1.0)) if affine else None
-        self.bias = nn.Parameter(per_channel(0.0)) if affine else None
+        self.bias = nn.Parameter(per_channel(0.0)) if affine and bias else None
         self.register_buffer("running_mean", per_channel(0.0) if track_running_stats else None)
         self.register_buffer("running_var", per_channel(1.0) if track_running_stats else None)
         self.register_buffer("num_batches_tracked",
@@ -180,8 +180,10 @@ class InstanceNorm(nn.Module):
                 self._update_running(wide, axes)
         else:
             y = (wide - along(x, self.running_mean)) / torch.sqrt(along(x, self.running_var) + self.eps)
-        if self.affine:
-            y = y * along(x, self.weight) + along(x, self.bias)
+        if self.weight is not None:
+            y = y * along(x, self.weight)
+        if self.bias is not None:
+            y = y + along(x, self.bias)
         return y.to(x.dtype)
 
     @torch.no_grad()

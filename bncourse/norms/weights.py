@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 
-def _other_axes(weight: Tensor, dim: int | Sequence[int] | None) -> list[int]:
-    kept = [] if dim is None else [dim] if isinstance(dim, int) else list(dim)
-    kept = [axis % weight.dim() for axis in kept]
+def _other_axes(weight: Tensor, dim: int | Sequence[int]) -> list[int]:
+    kept = [axis % weight.dim() for axis in ([dim] if isinstance(dim, int) else dim)]
     others = [axis for axis in range(weight.dim()) if axis not in kept]
     if not others:
         raise ValueError(f"a weight of shape {tuple(weight.shape)} has one value for each entry of axis {dim}: no vector to "
@@ -20,10 +19,15 @@ def _other_axes(weight: Tensor, dim: int | Sequence[int] | None) -> list[int]:
     return others
 
 
+def _behind_members(dim: int | Sequence[int]) -> list[int]:
+    return [0, *(axis + 1 if axis >= 0 else axis for axis in ([dim] if isinstance(dim, int) else dim))]
+
+
 class WeightNorm(nn.Module):
-    """w = g * v / ‖v‖, one length ``g`` and direction ``v`` for every output (axis ``dim``; ``None``: one for the whole weight).
+    """w = g * v / ‖v‖, one length ``g`` and direction ``v`` for every output.
 
     Twin of ``torch.nn.utils.parametrizations.weight_norm``, with the same parameters: ``original0`` is g, ``original1`` is v.
+    ``dim`` is the axis of the outputs; ``None`` and, as there, -1 mean one length for the whole weight.
     Source: Salimans & Kingma 2016, equation 2.
 
     Raises:
@@ -34,13 +38,18 @@ class WeightNorm(nn.Module):
 
     def __init__(self, dim: int | Sequence[int] | None = 0) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim = None if dim == -1 else dim
 
     def forward(self, g: Tensor, v: Tensor) -> Tensor:
-        return v * (g / torch.linalg.vector_norm(v, dim=_other_axes(v, self.dim), keepdim=True))
+        return v * (g / self._length(v))
+
+    def _length(self, v: Tensor) -> Tensor:
+        if self.dim is None:
+            return torch.linalg.vector_norm(v)
+        return torch.linalg.vector_norm(v, dim=_other_axes(v, self.dim), keepdim=True)
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        g = torch.linalg.vector_norm(weight, dim=_other_axes(weight, self.dim), keepdim=True)
+        g = self._length(weight)
         if not g.all():
             raise ValueError(f"a weight of shape {tuple(weight.shape)} with a vector of zeros, which has no direction; "
                              "initialize it with other values before weight normalization")
@@ -48,8 +57,9 @@ class WeightNorm(nn.Module):
 
     def stacked(self) -> "WeightNorm":
         """The same for many weights of this shape along a new first axis."""
-        kept = [] if self.dim is None else [self.dim] if isinstance(self.dim, int) else self.dim
-        return WeightNorm([0, *(axis + 1 if axis >= 0 else axis for axis in kept)])
+        if self.dim is None:
+            raise ValueError("many weights together need a length each: use dim=0")
+        return WeightNorm(_behind_members(self.dim))
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"
@@ -84,8 +94,7 @@ class WeightStandardization(nn.Module):
 
     def stacked(self) -> "WeightStandardization":
         """The same for many weights of this shape along a new first axis."""
-        kept = [self.dim] if isinstance(self.dim, int) else self.dim
-        return WeightStandardization(self.eps, self.scaled, [0, *(axis + 1 if axis >= 0 else axis for axis in kept)])
+        return WeightStandardization(self.eps, self.scaled, _behind_members(self.dim))
 
     def extra_repr(self) -> str:
         return f"eps={self.eps}, scaled={self.scaled}"

@@ -89,6 +89,16 @@ class Line:
                              "call net.requires_grad_()")
         self.theta = torch.cat([p.detach().reshape(self.members, -1) for p in self.parameters], 1)
         self.random = torch.cuda.get_rng_state(self.theta.device) if self.theta.is_cuda else torch.get_rng_state()
+        # Batch renormalization reads its running statistics in training too, and every pass moves them. Frozen statistics are
+        # set by the first pass and must not be forgotten.
+        self.buffers = {buffer: buffer.clone() for module in net.modules() if not isinstance(module, FrozenBatchNorm)
+                        for buffer in module.buffers(recurse=False)}
+
+    @torch.no_grad()
+    def rewind(self) -> None:
+        """Running statistics as they were, so that every point is looked at from the same state."""
+        for buffer, value in self.buffers.items():
+            buffer.copy_(value)
 
     def named(self, theta: Tensor) -> dict[str, Tensor]:
         """(..., M, P) -> the parameters by name, (..., *shape)."""
@@ -106,6 +116,7 @@ class Line:
 
     def losses(self, theta: Tensor) -> Tensor:
         """(M, P) -> (M,)."""
+        self.rewind()
         values = functional_call(self.module, self.named(theta), (), tie_weights=False)
         if not isinstance(values, Tensor) or values.numel() != self.members:
             wanted = "one number" if self.members == 1 else f"one number for each of {self.members} members"
@@ -128,6 +139,7 @@ class Line:
 
     def look_at_once(self, thetas: Tensor) -> tuple[Tensor, Tensor]:
         """The same in one go."""
+        self.rewind()
         buffers = self._by_name("_buffers", {buffer: buffer.expand(len(thetas), *buffer.shape).clone()
                                              for buffer in self.module.buffers()})
         thetas = thetas.detach().requires_grad_()

@@ -211,7 +211,7 @@ def test_noise_is_drawn_once():
 
 @pytest.mark.parametrize("norm, fused", [(norm, False) for norm in norms.NORMS] + [(norm, True) for norm in norms.FUSED])
 def test_nothing_is_left_behind(norm, fused):
-    net, x, y = nets.vgg((2, 4, 4), 3, norm=norm, fused=fused), torch.randn(10, 2, 4, 4), torch.randint(3, (10,))
+    net, x, y = nets.vgg((2, 8, 8), 3, norm=norm, fused=fused), torch.randn(10, 2, 8, 8), torch.randint(3, (10,))
     net(x + 1).square().sum().backward()
     net.act2.eval()
     state = copy.deepcopy(net.state_dict())

@@ -8,6 +8,7 @@ from torch import nn
 
 from bncourse import nets, norms
 from bncourse.nets import Stack, mlp
+from bncourse.train import weights_of
 
 SIZES = (6, 5, 4, 3)
 
@@ -21,11 +22,13 @@ def test_layers_stand_where_the_papers_put_them():
 @pytest.mark.parametrize("init", [*nets.INITS, 0.1])
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_seed_gives_every_norm_the_same_weights(init, fused):
-    wanted = [parameter for name, parameter in mlp(SIZES, "none", init, seed=7).named_parameters() if "linear" in name]
+    def weights(net):  # where one is normalized, what stands behind it
+        return weights_of(net) + [module.bias for module in net if isinstance(module, nn.Linear)]
+
+    wanted = weights(mlp(SIZES, "none", init, seed=7))
     for norm in norms.NORMS:
         net = mlp(SIZES, norm, init, seed=7, fused=fused)
-        found = [parameter for name, parameter in net.named_parameters() if "linear" in name]
-        assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True)), norm
+        assert all(torch.equal(a, b) for a, b in zip(weights(net), wanted, strict=True)), norm
     assert not torch.equal(wanted[0], mlp(SIZES, "none", init, seed=8).linear1.weight)
 
 
@@ -72,21 +75,24 @@ def test_a_number_is_a_standard_deviation():
     assert weight.std() == pytest.approx(0.3, rel=0.02) and not bias.any()
 
 
-@pytest.mark.parametrize("norm, fused", [("none", False), ("batch", False), ("batch", True), ("frozen", False), ("l1", False),
-                                         ("centred_linf", False)])
+OPTIONS = {"frn": dict(learn_eps=True), "group": dict(num_groups=1), "ghost": dict(ghost_size=4)}
+
+
+@pytest.mark.parametrize("norm, fused", [(norm, fused) for fused, names in ((False, norms.NORMS), (True, norms.FUSED))
+                                         for norm in names if "nois" not in norm and norm != "instance"])
 @pytest.mark.parametrize("activation", ["sigmoid", "relu"])
 def test_a_stack_is_each_network_alone(norm, fused, activation):
-    alone = [mlp(SIZES, norm, "default", activation, seed, fused) for seed in range(3)]
+    alone = [mlp(SIZES, norm, "default", activation, seed, fused, **OPTIONS.get(norm, {})).double() for seed in range(3)]
     for net in alone:  # no parameter at its default, so that each must have come along
         for name, parameter in net.named_parameters():
-            if "norm" in name:
+            if "norm" in name or "original0" in name:
                 nn.init.normal_(parameter, 1.0, 0.3)
     stack = Stack(alone)
     assert not any(a.data_ptr() == b.data_ptr() for a in stack.parameters() for net in alone for b in net.parameters())
 
     for training in (True, True, False):
         stack.train(training)
-        x, up = torch.randn(3, 8, 6), torch.randn(3, 8, 3)
+        x, up = torch.randn(3, 8, 6, dtype=torch.float64), torch.randn(3, 8, 3, dtype=torch.float64)
         stack.zero_grad()
         y = stack(x)
         assert y.shape == (3, 8, 3)
@@ -96,14 +102,15 @@ def test_a_stack_is_each_network_alone(norm, fused, activation):
             net.zero_grad()
             wanted = net(x[i])
             wanted.backward(up[i])
-            torch.testing.assert_close(y[i], wanted, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(y[i], wanted, rtol=1e-8, atol=1e-10)
             together = dict(stack.layers.named_parameters()) | dict(stack.layers.named_buffers())
+            together = {name.replace(".layer.", "."): own for name, own in together.items()}
             for name, own in net.named_parameters():
                 mine = stack.per_member(together[name].grad)[i]
-                torch.testing.assert_close(mine, own.grad.flatten(), rtol=1e-4, atol=1e-5, msg=name)
+                torch.testing.assert_close(mine, own.grad.flatten(), rtol=1e-8, atol=1e-10, msg=name)
             for name, own in net.named_buffers():
                 mine = stack.per_member(together[name])[i] if own.dim() else together[name]
-                torch.testing.assert_close(mine, own.flatten() if own.dim() else own, rtol=1e-4, atol=1e-5, msg=name)
+                torch.testing.assert_close(mine, own.flatten() if own.dim() else own, rtol=1e-8, atol=1e-10, msg=name)
 
 
 def test_a_stack_without_biases():
@@ -165,7 +172,7 @@ def test_the_full_vgg():
 
 def test_a_seed_gives_every_vgg_the_same_weights():
     def weights(norm, seed=3):
-        return [p for name, p in nets.vgg((1, 8, 8), 10, norm=norm, seed=seed).named_parameters() if "norm" not in name]
+        return weights_of(nets.vgg((1, 8, 8), 10, norm=norm, seed=seed))
     for norm in norms.NORMS:
         assert all(torch.equal(a, b) for a, b in zip(weights(norm), weights("none"), strict=True)), norm
     assert not torch.equal(weights("none")[0], weights("none", seed=4)[0])
@@ -180,7 +187,7 @@ def test_building_a_vgg_leaves_the_readers_random_numbers_alone():
 
 @pytest.mark.parametrize("norm", norms.FUSED)
 def test_fused_layers_take_images(norm):
-    quiet = dict(n_mu=0.0, n_sigma=1.0, r_mu=0.0, r_sigma=0.0) if norm == "noisy_batch" else {}
+    quiet = {"noisy_batch": dict(n_mu=0.0, n_sigma=1.0, r_mu=0.0, r_sigma=0.0), "ghost": dict(ghost_size=4)}.get(norm, {})
     plain, fused = (nets.vgg((1, 8, 8), 10, norm=norm, fused=fused, **quiet) for fused in (False, True))
     x = torch.randn(8, 1, 8, 8)
     torch.testing.assert_close(plain(x), fused(x), rtol=1e-3, atol=1e-4)

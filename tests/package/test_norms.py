@@ -295,7 +295,7 @@ def test_mode_is_not_read_from_grad(grad):
     assert layer.num_batches_tracked == 1
 
 
-@pytest.mark.parametrize("name", norms.NORMS)
+@pytest.mark.parametrize("name", [name for name in norms.NORMS if "weight" not in name])
 @pytest.mark.parametrize("training", [True, False])
 def test_input_is_not_modified(name, training):
     x = torch.randn(8, 3, 4)
@@ -318,7 +318,7 @@ def test_fused_is_the_same_layer(name):
     quiet = dict(n_mu=0.0, n_sigma=1.0, r_mu=0.0, r_sigma=0.0) if name == "noisy_batch" else {}
     plain, fused = norms.make(name, 3, **quiet), norms.make(name, 3, fused=True, **quiet)
     for training in (True, True, False):
-        x = torch.randn(8, 3) + 1
+        x = torch.randn(8, 3, 5) + 1
         close(plain.train(training)(x), fused.train(training)(x), torch.float32)
 
 

@@ -38,7 +38,7 @@ def net(seed, norm="none", **options):
 
 
 def relu_net(seed, norm="none"):
-    return mlp((8, 12, 10, 3), norm, "he", "relu", seed)
+    return mlp((8, 12, 10, 3), norm, "he", "relu", seed, **{"frn": dict(learn_eps=True)}.get(norm, {}))
 
 
 def conv_net(seed):
@@ -249,9 +249,10 @@ def test_batch_loss_is_the_loss_of_training(blobs):
 
 # --- Runs that blow up -----------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", [norm for norm in NORMS if norm not in ("instance", "rms")])
 def test_a_diverged_run_is_counted_and_bothers_nobody(norm, blobs):
-    lr = 1e20  # batch norm is hard to break
+    # Instance norm has nothing to do in an MLP. RMS norm turns what is too large to be squared into zeros, and lives on.
+    lr = 1e30  # normalized networks are hard to break
     def run(lrs):
         return train(lambda seed: relu_net(seed, norm), blobs, seeds=[0, 1], lrs=lrs, steps=12, batch_size=32,
                      record=range(13))
