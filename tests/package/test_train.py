@@ -12,7 +12,7 @@ from bncourse.data import Data, linear_map
 from bncourse.nets import Stack, deep_linear, mlp
 from bncourse.norms import NORMS, BatchNorm
 from bncourse.probes.activations import Histograms, Moments, percentiles
-from bncourse.train import batch_loss, batches, recompute_statistics, train, untouched
+from bncourse.train import batch_loss, batches, clipped, recompute_statistics, train, untouched
 
 COLUMNS = ["lr", "seed", "step", "train_loss", "train_accuracy", "diverged", "test_accuracy", "test_accuracy_running"]
 
@@ -432,3 +432,92 @@ def test_bad_arguments_say_what_is_wrong(wrong, says, blobs):
 def test_a_batch_of_one_is_named_as_such(blobs):
     with pytest.raises(ValueError, match="at least 2 values per channel"):
         train(lambda seed: net(seed, "batch"), blobs, seeds=[0], lrs=[0.1], steps=2, batch_size=1)
+
+
+# --- Weight decay, clipping, schedules -------------------------------------------------------------------------------
+
+def by_hand(build, task, seed, lr, steps, change):
+    """Plain SGD on one network, with ``change(name, parameter, gradient, step) -> what is subtracted``."""
+    net, order = build(seed), batches(len(task.x_train), 32, seed)
+    for step in range(steps):
+        index = next(order)
+        loss = nn.functional.cross_entropy(net(task.x_train[index]), task.y_train[index])
+        gradients = torch.autograd.grad(loss, list(net.parameters()))
+        with torch.no_grad():
+            for (name, parameter), gradient in zip(net.named_parameters(), gradients):
+                parameter -= lr * change(name, parameter, gradient, step)
+    return nn.functional.cross_entropy(net(task.x_train[:512]), task.y_train[:512]).item()
+
+
+class Disguised(nn.Sequential):
+    """Not an ``MLP``, so that it is trained alone."""
+
+
+def builds(norm):
+    return {"stack": lambda seed: relu_net(seed, norm), "alone": lambda seed: Disguised(*relu_net(seed, norm))}
+
+
+def last_loss(build, task, **options):
+    frame = train(build, task, seeds=[1, 2], lrs=[0.05], steps=6, batch_size=32, record=[6], test=False, **options)
+    return frame.train_loss.tolist()
+
+
+@pytest.mark.parametrize("kind", ["stack", "alone"])
+@pytest.mark.parametrize("norm", ["none", "batch", "weight"])
+def test_weight_decay_acts_on_weights_alone(kind, norm, blobs):
+    build = builds(norm)[kind]
+
+    def decayed(name, parameter, gradient, step):
+        is_weight = parameter.dim() == 2 and not name.endswith("original0")
+        return gradient + 0.3 * parameter if is_weight else gradient
+
+    found = last_loss(build, blobs, weight_decay=0.3)
+    assert found == pytest.approx([by_hand(build, blobs, seed, 0.05, 6, decayed) for seed in (1, 2)], rel=1e-4)
+    assert found != pytest.approx(last_loss(build, blobs), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["stack", "alone"])
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_adaptive_clipping_is_output_by_output(kind, norm, blobs):
+    build = builds(norm)[kind]
+
+    def adapted(name, parameter, gradient, step):
+        if name.startswith(("linear3", "6")):  # the last layer
+            return gradient
+        axes = 1 if parameter.dim() == 2 else 0
+        w, g = (t.norm(dim=axes, keepdim=True) for t in (parameter, gradient))
+        longest = 0.02 * w.clamp(min=1e-3)
+        return torch.where(g > longest, gradient * longest / g, gradient)
+
+    found = last_loss(build, blobs, clip=0.02)
+    assert found == pytest.approx([by_hand(build, blobs, seed, 0.05, 6, adapted) for seed in (1, 2)], rel=1e-4)
+    assert found != pytest.approx(last_loss(build, blobs), rel=1e-4)
+    assert last_loss(build, blobs, clip=1e9) == pytest.approx(last_loss(build, blobs), rel=1e-6)
+
+
+def test_clipping_of_kernels_goes_filter_by_filter():
+    gradient, weight = torch.randn(4, 3, 2, 2), torch.randn(4, 3, 2, 2)
+    shorter = clipped(gradient, weight, 0.1, vectors=4)
+    for one, g, w in zip(shorter, gradient, weight):
+        torch.testing.assert_close(one, g * min(1, 0.1 * w.norm().item() / g.norm().item()))
+    assert torch.equal(clipped(torch.zeros(2, 3), weight.view(2, -1)[:, :3], 0.1, vectors=2), torch.zeros(2, 3))
+
+
+def test_a_schedule_multiplies_the_rate(blobs):
+    build = builds("batch")["stack"]
+    found = last_loss(build, blobs, schedule=lambda step: 1.5 ** step)
+    wanted = [by_hand(build, blobs, seed, 0.05, 6, lambda name, p, g, step: 1.5**step * g) for seed in (1, 2)]
+    assert found == pytest.approx(wanted, rel=1e-4)
+
+
+def test_probes_are_told_the_rate_of_the_moment(blobs):
+    seen = []
+
+    def note(net, x, step, *, y, lr):
+        seen.append(lr.tolist())
+        return pd.DataFrame({"member": range(len(lr))})
+
+    note.looks_at_update = True
+    train(relu_net, blobs, seeds=[0], lrs=[0.1], steps=2, record=[0, 1, 2], probes=[note], schedule=lambda step: 2.0**step,
+          batch_size=32)
+    assert seen == [pytest.approx([rate]) for rate in (0.1, 0.2, 0.4)]
