@@ -183,7 +183,7 @@ class Verdict:
         rows = "".join(f"<div><dt>{name}</dt><dd>{escape(fact)}</dd></div>" for name, fact in facts.items())
         return (f'<div class="claim" data-claim-id="{escape(self.claim.id)}" data-verdict="{self.word}" '
                 f'data-effect="{self.effect.mean:.6g}" data-low="{self.effect.low:.6g}" data-high="{self.effect.high:.6g}" '
-                f'data-seeds="{self.effect.seeds}">'
+                f'data-seeds="{self.effect.seeds}" id="claim-{escape(self.claim.id)}">'
                 f'<p class="claim-verdict">{self.word.capitalize()}</p><p class="claim-says">{escape(self.claim.says)}</p>'
                 f'<dl class="claim-facts">{rows}</dl><p class="claim-source">{escape(self.claim.source)}</p></div>')
 

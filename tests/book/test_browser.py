@@ -79,6 +79,38 @@ def look(figure, slider):
     return {"label": label, "picture": frames.screenshot()}
 
 
+def test_the_table_of_claims_can_be_filtered(open_page):
+    [name] = [name for name in CONTENT if "15_verdict" in name]
+    page = open_page(name)
+    rows, form = page.locator("#every-claim tbody tr"), page.locator("form.claim-filter")
+    everything = rows.count()
+    assert everything > 30 and form.locator("output").inner_text() == f"{everything} of {everything} shown"
+
+    def shown():
+        visible = page.locator("#every-claim tbody tr:visible")
+        assert form.locator("output").inner_text() == f"{visible.count()} of {everything} shown"
+        return visible.evaluate_all("rows => rows.map(row => [row.dataset.verdict, row.dataset.chapter, row.textContent])")
+
+    for verdict in ("supported", "contradicted"):
+        form.get_by_label("Verdict").select_option(verdict)
+        found = shown()
+        assert 0 < len(found) < everything and {row[0] for row in found} == {verdict}
+    form.get_by_label("Verdict").select_option("")
+    chapter = found[0][1]
+    form.get_by_label("Chapter").select_option(chapter)
+    assert {row[1] for row in shown()} == {chapter}
+    form.get_by_label("Chapter").select_option("")
+    form.get_by_label("Words").fill("SANTURKAR  shift")
+    found = shown()
+    assert 0 < len(found) < everything
+    assert all("santurkar" in row[2].lower() and "shift" in row[2].lower() for row in found)
+    form.get_by_label("Words").fill("no such words anywhere")
+    assert shown() == []
+    form.get_by_label("Words").fill("")
+    assert len(shown()) == everything
+    assert not page.complaints
+
+
 def test_a_slider_put_back_by_the_browser_shows_its_picture(open_page):
     for name in CONTENT:
         page = open_page(name)

@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,9 +43,11 @@ def tiny(tmp_path):
     return root
 
 
-def write(root, name, *cells):
+def write(root, name, *cells, after=""):
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
     notebook.cells = [nbformat.v4.new_markdown_cell(f"# {name}"), *map(nbformat.v4.new_code_cell, cells)]
+    if after:
+        notebook.cells.append(nbformat.v4.new_markdown_cell(after))
     nbformat.write(notebook, root / "book" / f"{name}.ipynb")
 
 
@@ -101,6 +104,66 @@ def test_warnings_fail_the_build_each_time(tiny, run_build):
     index.write_text(good)
     done = run_build(tiny)
     assert done.code == 0, done.said
+
+
+CLAIM = """from bncourse.claims import Claim
+verdict = Claim(id="{id}", says="{id} is so & <so>", source="Somebody 2020", effect="a size", above=1.0, ratio=True).judge(
+    [{value} + 0.1 * i for i in range(5)], expect="{expect}")"""
+
+
+@pytest.fixture
+def claims(tiny):
+    """The tiny book with a claim in each notebook, the table of both in the second, and a reference on the first page."""
+    shutil.copy(ROOT / "bncourse" / "claims.py", tiny / "bncourse" / "claims.py")
+    here = "import sys; sys.path.insert(0, '..')\n"
+    write(tiny, "01_one", here + CLAIM.format(id="first-one", value=2, expect="supported"))
+    write(tiny, "02_two", here + CLAIM.format(id="second-one", value=0.1, expect="contradicted"),
+          after='<div id="every-claim"></div>\n')
+    index = tiny / "book" / "index.md"
+    index.write_text(index.read_text() + '\nSee <span class="claim-ref" data-claim-id="second-one"></span>.\n')
+    return tiny
+
+
+def rows_of(root):
+    page = BeautifulSoup((root / "_build" / "html" / "book" / "02_two.html").read_text(), "html.parser")
+    return [(row["data-claim-id"], row["data-verdict"], row["data-chapter"]) for row in page.select("#every-claim tr[data-claim-id]")]
+
+
+def test_the_build_gathers_every_claim(claims, run_build):
+    for _ in range(2):  # the second build finds the table filled
+        done = run_build(claims)
+        assert done.code == 0, done.said
+        assert rows_of(claims) == [("first-one", "supported", "1 01_one"), ("second-one", "contradicted", "2 02_two")]
+    page = BeautifulSoup((claims / "_build" / "html" / "book" / "index.html").read_text(), "html.parser")
+    link = page.select_one(".claim-ref a")
+    assert link["href"] == "02_two.html#claim-second-one" and link.text.startswith("contradicted: 0.")
+
+    # A new claim in one chapter is in the table of another, whose page did not change.
+    here = "import sys; sys.path.insert(0, '..')\n"
+    write(claims, "01_one", here + CLAIM.format(id="another", value=3, expect="supported"))
+    assert run_build(claims).code == 0
+    assert rows_of(claims) == [("another", "supported", "1 01_one"), ("second-one", "contradicted", "2 02_two")]
+
+
+def test_a_verdict_that_no_longer_holds_fails_the_build_by_name(claims, run_build):
+    here = "import sys; sys.path.insert(0, '..')\n"
+    write(claims, "01_one", here + CLAIM.format(id="first-one", value=2, expect="contradicted"))
+    done = run_build(claims)
+    assert done.code != 0 and "claim 'first-one' is supported here" in done.said and "01_one" in done.said
+
+
+def test_a_reference_to_no_claim_fails_the_build_by_name(claims, run_build):
+    index = claims / "book" / "index.md"
+    index.write_text(index.read_text().replace("second-one", "second-ome"))
+    done = run_build(claims)
+    assert done.code != 0 and "second-ome" in done.said and not (claims / "_build" / "html").exists()
+
+
+def test_two_claims_of_one_name_fail_the_build(claims, run_build):
+    here = "import sys; sys.path.insert(0, '..')\n"
+    write(claims, "01_one", here + CLAIM.format(id="second-one", value=2, expect="supported"))
+    done = run_build(claims)
+    assert done.code != 0 and "two claims are called 'second-one'" in done.said
 
 
 def serve(root, *arguments):

@@ -90,3 +90,36 @@ def test_claims(pages):
             assert re.search(r"\d", claim.select_one(".claim-facts").get_text()), name
     for path in CHAPTERS:
         assert f"{path.stem}.html" in seen.values(), f"{path.name} gives no verdict"
+
+
+FIGURES = ("data-claim-id", "data-verdict", "data-effect", "data-low", "data-high", "data-seeds")
+
+
+def test_the_table_has_every_claim_and_no_other(pages):
+    cards = [claim for page in pages.values() for claim in page.select(".claim")]
+    rows = [row for page in pages.values() for row in page.select("#every-claim tbody tr")]
+    assert sorted([tag[name] for name in FIGURES] for tag in rows) == sorted([tag[name] for name in FIGURES] for tag in cards)
+    texts = {row["data-claim-id"]: " ".join(row.get_text(" ").split()) for row in rows}
+    for card in cards:
+        for part in (".claim-says", ".claim-source", ".claim-facts div:nth-of-type(1) dd", ".claim-facts div:nth-of-type(2) dd"):
+            assert " ".join(card.select_one(part).get_text().split()) in texts[card["data-claim-id"]]
+
+
+def test_every_reference_to_a_claim_says_its_verdict(pages):
+    verdicts = {claim["data-claim-id"]: claim["data-verdict"] for page in pages.values() for claim in page.select(".claim")}
+    references = [tag for page in pages.values() for tag in page.select(".claim-ref")]
+    assert references
+    for tag in references:
+        assert tag.get_text().startswith(verdicts[tag["data-claim-id"]]) and tag.select_one("a[href]"), tag
+
+
+def test_each_of_the_seventeen_sentences_is_answered(pages):
+    [page] = [page for file, page in pages.items() if file.stem.startswith("15_")]
+    answers = {}
+    for heading in page.select("h3"):
+        if number := re.match(r"(\d+)\. ", heading.get_text()):
+            answers[int(number[1])] = heading.parent
+    assert sorted(answers) == list(range(1, 18))
+    for number, answer in answers.items():
+        # A measurement of this book, or a source by name.
+        assert answer.select(".claim-ref a, .claim, a.reference[href*='bibliography']"), f"sentence {number} is left hanging"
