@@ -1,7 +1,7 @@
 """Batch statistics over several processes, for training in which each process holds only a part of the batch.
 
-``SyncBatchNorm`` is ``norms.BatchNorm`` whose statistics are those of all parts together. ``in_processes`` runs a function in
-several processes of this machine that can talk to one another, and brings back what they return.
+``SyncBatchNorm`` is ``norms.BatchNorm`` whose statistics are those of all parts together. ``in_processes`` runs a function
+in several processes of this machine that can talk to one another, and brings back what they return.
 """
 
 import copy
@@ -23,13 +23,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from bncourse.norms import BatchNorm
+from bncourse.norms.checks import along, widened
 
 
 class SumOverProcesses(torch.autograd.Function):
     """The sum of a tensor over all processes, on every process.
 
-    The loss of *each* process depends on the sum, so the gradient of the sum is the sum of their gradients: going backward, too,
-    the processes add up what they have.
+    The loss of *each* process depends on the sum, so the gradient of the sum is the sum of their gradients: going backward,
+    too, the processes add up what they have.
     """
 
     @staticmethod
@@ -60,25 +61,26 @@ class SyncBatchNorm(BatchNorm):
         if not self.training:
             return super().forward(x)
         if not (dist.is_available() and dist.is_initialized()):
-            raise RuntimeError("SyncBatchNorm: no process group to synchronize with; call torch.distributed.init_process_group "
-                               "first (bncourse.parallel.in_processes does), or use BatchNorm for a single process")
+            raise RuntimeError("SyncBatchNorm: no process group to synchronize with; first call "
+                               "torch.distributed.init_process_group (bncourse.parallel.in_processes does), or use BatchNorm "
+                               "for a single process")
         self._check(x, use_batch=False)  # How many values there are, only the processes together know.
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        wide = widened(x)
         axes = [axis for axis in range(x.dim()) if axis != 1]
 
         own_count = wide.new_tensor([x.numel() // self.num_features])
-        *total, count = SumOverProcesses.apply(torch.cat([wide.sum(axes), own_count])).split([self.num_features, 1])
+        total, count = SumOverProcesses.apply(torch.cat([wide.sum(axes), own_count])).split([self.num_features, 1])
         if count < 2:
             raise ValueError(f"batch statistics need at least 2 values per channel in all {dist.get_world_size()} processes "
                              f"together, got {int(count)}; use a larger batch, or GroupNorm")
-        mean = total[0] / count
+        mean = total / count
         # A second exchange, of centred squares. One exchange of E[x] and E[x²] would do, and cancel for a large mean.
-        var = SumOverProcesses.apply((wide - self._along(x, mean)).square().sum(axes)) / count
+        var = SumOverProcesses.apply((wide - along(x, mean)).square().sum(axes)) / count
 
         if self.track_running_stats and self.running_mean is not None:
             self._update_running(mean, var, count=int(count))
-        along = [None if own is None else self._along(x, own) for own in (mean, var, self.weight, self.bias)]
-        return self.normalize(wide, along[0], along[1], self.eps, *along[2:]).to(x.dtype)
+        mean, var, weight, bias = (None if own is None else along(x, own) for own in (mean, var, self.weight, self.bias))
+        return self.normalize(wide, mean, var, self.eps, weight, bias).to(x.dtype)
 
 
 def synchronized(net: nn.Module) -> nn.Module:
@@ -96,8 +98,10 @@ def synchronized(net: nn.Module) -> nn.Module:
         sync.to(next(iter(state.values()), torch.empty(0)))  # Precision and device.
         sync.load_state_dict(state)
         return sync.train(net.training)
-    net = copy.copy(net)
-    net._modules = {name: None if child is None else synchronized(child) for name, child in net._modules.items()}
+    net = copy.deepcopy(net)
+    for name, child in net._modules.items():
+        if child is not None:
+            setattr(net, name, synchronized(child))
     return net
 
 
@@ -105,11 +109,11 @@ def train_share(jobs: Sequence[dict]) -> list[dict]:
     """Plain data-parallel training by gradient descent, seen from one process. Call it in all of them: ``in_processes``.
 
     The loss is the cross-entropy averaged over the examples of *all* processes, so every process divides by the total number
-    of examples and the gradients are added up. (Averaging the processes' averages is the same only if their parts are equal.)
+    of examples and the gradients are added up. (The average of the processes' averages is the same only for equal parts.)
 
     Args:
-        jobs: trainings to do one after another. Each has ``net``, ``lr`` and ``batches``, a list of (x, y): this process's part
-            of each batch.
+        jobs: trainings to do one after another. Each has ``net``, ``lr`` and ``batches``, a list of (x, y): this process's
+            part of each batch.
     Returns:
         For each job the ``outputs`` of this process's part of the first batch, the ``gradient`` (one vector, in
         the order of ``net.parameters()``) of the first batch, and the trained ``net``.
@@ -155,8 +159,8 @@ def in_processes(function: Callable, arguments: Sequence, timeout: float = 120) 
     if not arguments:
         raise ValueError("arguments is empty; give one per process")
     if function.__module__ == "__main__" or "<" in function.__qualname__:
-        raise ValueError(f"another process cannot import {function.__qualname__} from {function.__module__}; put the function "
-                         "at the top level of a module")
+        raise ValueError(f"another process cannot import {function.__qualname__} from {function.__module__}; "
+                         "put the function at the top level of a module")
     # The child sees the modules that we see, and meets the others on loopback, whatever this machine calls itself.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
     loopback = {"linux": "lo", "darwin": "lo0"}.get(sys.platform)
