@@ -61,9 +61,8 @@ class SyncBatchNorm(BatchNorm):
         if not self.training:
             return super().forward(x)
         if not (dist.is_available() and dist.is_initialized()):
-            raise RuntimeError("SyncBatchNorm: no process group to synchronize with; first call "
-                               "torch.distributed.init_process_group (bncourse.parallel.in_processes does), or use BatchNorm "
-                               "for a single process")
+            raise RuntimeError("SyncBatchNorm: no process group to synchronize with; first call torch.distributed."
+                               "init_process_group (bncourse.parallel.in_processes does), or use BatchNorm for one process")
         self._check(x, use_batch=False)  # How many values there are, only the processes together know.
         wide = widened(x)
         axes = [axis for axis in range(x.dim()) if axis != 1]
@@ -177,20 +176,17 @@ def in_processes(function: Callable, arguments: Sequence, timeout: float = 120) 
                         [sys.executable, "-c", "from bncourse.parallel import _work; _work()", name, str(rank),
                          str(len(arguments)), str(timeout)],
                         env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
-            while any(child.poll() is None for child in children):
-                if any(child.returncode for child in children):
-                    break
+            while None in (codes := [child.poll() for child in children]) and not any(codes):
                 if time.monotonic() > deadline:
-                    late = [rank for rank, child in enumerate(children) if child.poll() is None]
+                    late = [rank for rank, code in enumerate(codes) if code is None]
                     raise TimeoutError(f"processes {late} of {len(children)} not done after {timeout:g} s")
                 time.sleep(0.02)
-            failed = [rank for rank, child in enumerate(children) if child.returncode]
         finally:
             for child in children:
                 child.kill()
                 child.wait()
-        if failed:
-            raise WorkerFailed(_first_failure(folder, failed, [children[rank].returncode for rank in failed]))
+        if any(codes):
+            raise WorkerFailed(_first_failure(folder, codes))
         return [pickle.loads((folder / f"result{rank}").read_bytes()) for rank in range(len(children))]
 
 
@@ -210,10 +206,12 @@ def _work() -> None:
     os._exit(code)  # At once: taking torch down takes half a second and, after a failure, waits for the others.
 
 
-def _first_failure(folder: Path, failed: list[int], codes: list[int]) -> str:
+def _first_failure(folder: Path, codes: list[int | None]) -> str:
     """Which process failed first, and how. The rest fail because they lost their partner."""
     found = []
-    for rank, code in zip(failed, codes):
+    for rank, code in enumerate(codes):
+        if not code:
+            continue
         error = folder / f"error{rank}"
         if error.exists():
             when, _, text = error.read_text("utf-8").partition("\n")
