@@ -7,6 +7,7 @@ networks can be taken seed by seed.
 
 import copy
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -273,6 +274,12 @@ def _tracking(net: nn.Module) -> list[nn.Module]:
     return [module for module in net.modules() if getattr(module, "running_mean", None) is not None]
 
 
+# What the layers of a network are set to while their statistics are recomputed: no noise, no correction towards statistics that
+# are being replaced, all examples in one batch, and nothing remembered of before.
+CLEAN = {"n_mu": 0.0, "n_sigma": 1.0, "r_mu": 0.0, "r_sigma": 0.0, "r_max": 1.0, "d_max": 0.0, "ghost_size": sys.maxsize,
+         "momentum": 1.0}
+
+
 @torch.no_grad()
 def recompute_statistics(net: nn.Module, x: Tensor) -> None:
     """Replace running statistics by those of ``x``, from one clean pass: no noise, the weights as they are.
@@ -281,30 +288,18 @@ def recompute_statistics(net: nn.Module, x: Tensor) -> None:
     networks without running statistics pass through unchanged.
     """
     modes = {module: module.training for module in net.modules()}
-    tracking = _tracking(net)
-    noisy = [module for module in net.modules() if hasattr(module, "n_mu")]
-    momenta = [module.momentum for module in tracking]
-    noises = [(module.n_mu, module.n_sigma, module.r_mu, module.r_sigma) for module in noisy]
-    corrected = [module for module in tracking if hasattr(module, "r_max")]
-    corrections = [(module.r_max, module.d_max) for module in corrected]
+    before = [(module, name, getattr(module, name)) for module in net.modules() for name in CLEAN if hasattr(module, name)]
     net.eval()
-    for module in tracking:
+    for module, name, _ in before:
+        setattr(module, name, CLEAN[name])
+    for module in _tracking(net):
         module.train()
         module.reset_running_stats()
-        module.momentum = None  # The plain average of all batches, here of one.
-    for module in noisy:
-        module.n_mu, module.n_sigma, module.r_mu, module.r_sigma = 0.0, 1.0, 0.0, 0.0
-    for module in corrected:  # Towards statistics that are just being replaced.
-        module.r_max, module.d_max = 1.0, 0.0
     try:
         net(x)
     finally:
-        for module, momentum in zip(tracking, momenta):
-            module.momentum = momentum
-        for module, noise in zip(noisy, noises):
-            module.n_mu, module.n_sigma, module.r_mu, module.r_sigma = noise
-        for module, correction in zip(corrected, corrections):
-            module.r_max, module.d_max = correction
+        for module, name, value in before:
+            setattr(module, name, value)
         for module, training in modes.items():
             module.training = training
 

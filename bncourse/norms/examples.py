@@ -170,6 +170,11 @@ class InstanceNorm(nn.Module):
         self.register_buffer("num_batches_tracked",
                              torch.tensor(0, device=device) if track_running_stats else None)
 
+    def reset_running_stats(self) -> None:
+        if self.track_running_stats:
+            self.running_mean.zero_()
+            self.running_var.fill_(1)
+
     def forward(self, x: Tensor) -> Tensor:
         own = self.training or not self.track_running_stats
         _check_instances(self, x, own)

@@ -16,6 +16,7 @@ from bncourse import nets, norms
 from bncourse.norms import (
     TLU, BatchNorm, BatchRenorm, ChannelRMSNorm, DynamicTanh, FilterResponseNorm, GhostBatchNorm, GroupNorm, InstanceNorm,
     LayerNorm, RMSNorm, WeightNorm, WeightStandardization)
+from bncourse.train import recompute_statistics
 
 seeds = st.integers(0, 10**6)
 dtypes = st.sampled_from([torch.float64, torch.float32])
@@ -289,15 +290,24 @@ def test_no_gradient_through_the_corrections():
     close(found, plain * (sigma_B / layer.running_std).clamp(1 / 3, 3))
 
 
-def test_batch_renorm_recomputes_what_it_evaluates_with():
-    from bncourse.train import recompute_statistics
-
-    net, x = nets.mlp((6, 5, 4, 3), "batch_renorm").double(), torch.randn(20, 6, dtype=torch.float64) * 9
+@pytest.mark.parametrize("name, options", [("batch_renorm", {}), ("ghost", dict(ghost_size=3))])
+def test_recomputed_statistics_are_those_of_batch_norm(name, options):
+    net, x = nets.mlp((6, 5, 4, 3), name, **options).double(), torch.randn(20, 6, dtype=torch.float64) * 9
     plain = nets.mlp((6, 5, 4, 3), "batch").double()
     net(torch.randn(20, 6, dtype=torch.float64))
+    settings = repr(net)
+    for each in (net, plain):
+        recompute_statistics(each, x)
+    close(net.eval()(x), plain.eval()(x)) if name == "ghost" else close(net.eval()(x), plain.train()(x))
+    assert repr(net) == settings
+
+
+def test_running_statistics_of_instances_can_be_recomputed():
+    net, x = nn.Sequential(InstanceNorm(3, track_running_stats=True)), torch.randn(20, 3, 50) * 2 + 1
+    net(torch.randn(20, 3, 50))
     recompute_statistics(net, x)
-    close(net.eval()(x), plain.train()(x))
-    assert (net.norm1.r_max, net.norm1.d_max) == (3.0, 5.0)
+    close(net[0].running_mean, x.mean((0, 2)), torch.float32)
+    assert (net[0].momentum, net.training) == (0.1, True)
 
 
 # --- Single values ---------------------------------------------------------------------------------------------------
