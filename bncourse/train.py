@@ -240,6 +240,9 @@ def _look(net, data, step, alive, runs, probes, test, update) -> pd.DataFrame:
                 seen = probe(net.train(), x, step)
         # Outer: two probes need not look at the same layers.
         shared = [] if everything is None else [column for column in seen.columns if column in everything.columns]
+        if clash := [column for column in shared if pd.api.types.is_float_dtype(seen[column])]:
+            raise ValueError(f"two probes both measure {', '.join(clash)}, and one column cannot hold two numbers: rename those of "
+                             "one of them, or train twice")
         everything = seen if everything is None else everything.merge(seen, on=shared, how="outer")
     if everything is not None:
         frame = frame.merge(everything, on="member")

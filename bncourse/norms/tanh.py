@@ -18,7 +18,7 @@ class DynamicTanh(nn.Module):
     def __init__(self, num_features: int, alpha_init: float = 0.5) -> None:
         super().__init__()
         self.num_features, self.alpha_init = num_features, alpha_init
-        self.alpha = nn.Parameter(torch.full((1,), alpha_init))
+        self.alpha = nn.Parameter(torch.full((1,), float(alpha_init)))
         self.weight = nn.Parameter(torch.ones(num_features))
         self.bias = nn.Parameter(torch.zeros(num_features))
 

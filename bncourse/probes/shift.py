@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils import parametrize
 
 from bncourse.nets import Stack, StackedLinear
 from bncourse.norms import BatchNorm
@@ -103,6 +104,10 @@ class Shift:
 
 def _layers(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
     """Those with a matrix or a kernel to learn, in order."""
+    for name, module in modules.items():
+        if parametrize.is_parametrized(module, "weight"):
+            raise ValueError(f"the weight of {name} is computed from others ({type(module.parametrizations.weight[0]).__name__}); "
+                             "Definition 2.1 asks for the gradient of a layer's own weight, so look at a network without it")
     found = {name: module for name, module in modules.items() if _is_layer(module)}
     # A weight that several layers share is one layer's: the first's.
     first = {id(module.weight): name for name, module in reversed(found.items())}

@@ -90,7 +90,8 @@ def table(cards: list[Card], page: str) -> str:
             f'<form class="claim-filter" hidden>{choice("verdict", "Verdict", "any", VERDICTS)}'
             f'{choice("chapter", "Chapter", "all", chapters)}<label>Words <input name="words" type="search"></label>'
             f'<output aria-live="polite"></output></form>'
-            f'<table class="claim-table"><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table><!-- end --></div>')
+            f'<div class="claim-rows" role="region" aria-label="Every claim of this book" tabindex="0">'
+            f'<table class="claim-table"><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div><!-- end --></div>')
 
 
 def gather(app, exception):

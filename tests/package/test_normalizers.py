@@ -348,6 +348,7 @@ def test_tlu():
 
 @pytest.mark.parametrize("shape", [(5, 3), (5, 3, 2, 2)])
 def test_dynamic_tanh(shape):
+    assert DynamicTanh(3, alpha_init=1).alpha.item() == 1
     layer, x = DynamicTanh(3, alpha_init=0.75).double(), torch.randn(shape, dtype=torch.float64)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([0.5, -2, 3])), layer.bias.copy_(torch.tensor([1.0, 0, -1]))

@@ -606,3 +606,14 @@ def test_faster_than_a_pass_for_every_layer(norm):
             times[name].append(time.thread_time() - start)
     faster = np.median(times["passes"][5:]) / np.median(times["probe"][5:])
     assert faster >= 1.6, f"only {faster:.2f} times as fast"
+
+
+@pytest.mark.parametrize("norm", ["weight", "weight_standardization"])
+def test_normalized_weights_are_refused_by_name(norm):
+    net = nets.mlp((5, 4, 4, 3), norm)
+    for one in (net, nets.Stack([net])):
+        x, y = torch.randn(8, 5), torch.randint(3, (8,))
+        if one is not net:
+            x, y = x[None], y[None]
+        with pytest.raises(ValueError, match="weight of .*linear1 is computed from others"):
+            shift(one, x, y, 0.1)

@@ -521,3 +521,16 @@ def test_probes_are_told_the_rate_of_the_moment(blobs):
     train(relu_net, blobs, seeds=[0], lrs=[0.1], steps=2, record=[0, 1, 2], probes=[note], schedule=lambda step: 2.0**step,
           batch_size=32)
     assert seen == [pytest.approx([rate]) for rate in (0.1, 0.2, 0.4)]
+
+
+def test_two_probes_of_one_name_are_refused(blobs):
+    def one(net, x, step):
+        return pd.DataFrame({"member": range(len(x)), "layer": 1, "size": 0.5})
+
+    def other(net, x, step):
+        return pd.DataFrame({"member": range(len(x)), "layer": 1, "size": 0.7})
+
+    options = dict(seeds=[0], lrs=[0.1], steps=1, batch_size=32)
+    with pytest.raises(ValueError, match="two probes both measure size"):
+        train(relu_net, blobs, probes=[one, other], **options)
+    assert len(train(relu_net, blobs, probes=[one], **options)) == 2
