@@ -92,21 +92,21 @@ def test_the_table_of_claims_can_be_filtered(open_page):
         return visible.evaluate_all("rows => rows.map(row => [row.dataset.verdict, row.dataset.chapter, row.textContent])")
 
     for verdict in ("supported", "contradicted"):
-        form.get_by_label("Verdict").select_option(verdict)
+        form.locator("[name=verdict]").select_option(verdict)
         found = shown()
         assert 0 < len(found) < everything and {row[0] for row in found} == {verdict}
-    form.get_by_label("Verdict").select_option("")
+    form.locator("[name=verdict]").select_option("")
     chapter = found[0][1]
-    form.get_by_label("Chapter").select_option(chapter)
+    form.locator("[name=chapter]").select_option(chapter)
     assert {row[1] for row in shown()} == {chapter}
-    form.get_by_label("Chapter").select_option("")
-    form.get_by_label("Words").fill("SANTURKAR  shift")
+    form.locator("[name=chapter]").select_option("")
+    form.locator("[name=words]").fill("SANTURKAR  shift")
     found = shown()
     assert 0 < len(found) < everything
     assert all("santurkar" in row[2].lower() and "shift" in row[2].lower() for row in found)
-    form.get_by_label("Words").fill("no such words anywhere")
+    form.locator("[name=words]").fill("no such words anywhere")
     assert shown() == []
-    form.get_by_label("Words").fill("")
+    form.locator("[name=words]").fill("")
     assert len(shown()) == everything
     assert not page.complaints
 
