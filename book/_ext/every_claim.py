@@ -73,13 +73,17 @@ def table(cards: list[Card], page: str) -> str:
         options = "".join(f"<option>{value}</option>" for value in values)
         return f'<label>{label} <select name="{name}"><option value="">{everything}</option>{options}</select></label>'
 
-    rows = []
+    rows, whole = [], ""
     for card in cards:
+        # "... and at a small one." goes on from the claim before it, which a filter may hide.
+        goes_on = card.says.startswith("...")
+        before = f'<span class="claim-before">{whole} </span>' if goes_on else ""
+        whole = whole if goes_on else card.says
         figures = " ".join(f'{name}="{value}"' for name, value in card.figures.items())
         rows.append(
             f'<tr data-claim-id="{card.id}" {figures} data-chapter="{card.chapter}">'
             f'<td data-label="Verdict" class="claim-verdict">{card.verdict}</td>'
-            f'<td data-label="Claim">{card.link(page, card.says)}</td>'
+            f'<td data-label="Claim">{before}{card.link(page, card.says)}</td>'
             f'<td data-label="Source">{card.source}</td>'
             f'<td data-label="Prediction">{card.measured}: {card.predicted}</td>'
             f'<td data-label="Effect and interval">{card.effect}; {card.seeds} seeds</td>'

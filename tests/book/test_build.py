@@ -135,14 +135,24 @@ def test_the_build_gathers_every_claim(claims, run_build):
         assert done.code == 0, done.said
         assert rows_of(claims) == [("first-one", "supported", "1 01_one"), ("second-one", "contradicted", "2 02_two")]
     page = BeautifulSoup((claims / "_build" / "html" / "book" / "index.html").read_text(), "html.parser")
-    link = page.select_one(".claim-ref a")
+    link, here = page.select_one(".claim-ref a"), "import sys; sys.path.insert(0, '..')\n"
     assert link["href"] == "02_two.html#claim-second-one" and link.text.startswith("contradicted: 0.")
 
     # A new claim in one chapter is in the table of another, whose page did not change.
-    here = "import sys; sys.path.insert(0, '..')\n"
     write(claims, "01_one", here + CLAIM.format(id="another", value=3, expect="supported"))
     assert run_build(claims).code == 0
     assert rows_of(claims) == [("another", "supported", "1 01_one"), ("second-one", "contradicted", "2 02_two")]
+
+    # A sentence that goes on from another is shown behind it, wherever a filter may leave it.
+    assert "claim-before" not in (claims / "_build" / "html" / "book" / "02_two.html").read_text()
+    write(claims, "02_two", here + CLAIM.format(id="whole", value=2, expect="supported"),
+          CLAIM.format(id="...-part", value=2, expect="supported").replace('id="...-part"', 'id="part"'),
+          after='<div id="every-claim"></div>\n\n<span class="claim-ref" data-claim-id="part"></span>\n')
+    write(claims, "01_one", here + CLAIM.format(id="second-one", value=3, expect="supported"))
+    assert run_build(claims).code == 0
+    page = BeautifulSoup((claims / "_build" / "html" / "book" / "02_two.html").read_text(), "html.parser")
+    assert [cell.get_text() for cell in page.select("#every-claim td[data-label=Claim]")][1:] == [
+        "whole is so & <so>", "whole is so & <so> ...-part is so & <so>"]
 
 
 def test_a_verdict_that_no_longer_holds_fails_the_build_by_name(claims, run_build):
