@@ -13,7 +13,8 @@ def _standardized(x: Tensor, axes: Sequence[int], eps: float) -> Tensor:
     return (x - mean) / torch.sqrt(var + eps)
 
 
-def _of_size_one(x: Tensor, axes: Sequence[int], eps: float | Tensor) -> Tensor:
+def _of_size_one(x: Tensor, axes: Sequence[int], eps: float | Tensor | None) -> Tensor:
+    eps = torch.finfo(x.dtype).eps if eps is None else eps
     return x / torch.sqrt(x.square().mean(axes, keepdim=True) + eps)
 
 
@@ -76,7 +77,7 @@ class RMSNorm(LayerNorm):
         super().__init__(normalized_shape, eps, elementwise_affine, bias=False, device=device, dtype=dtype)
 
     def _normalized(self, x: Tensor, axes: Sequence[int]) -> Tensor:
-        return _of_size_one(x, axes, torch.finfo(x.dtype).eps if self.eps is None else self.eps)
+        return _of_size_one(x, axes, self.eps)
 
 
 class GroupNorm(nn.Module):
@@ -129,9 +130,10 @@ class GroupNorm(nn.Module):
 
 
 class ChannelRMSNorm(GroupNorm):
-    """Group normalization without the mean, and without a bias; with one group, ``RMSNorm`` for channels on axis 1."""
+    """Group normalization without the mean, and without a bias; with one group, ``RMSNorm`` for channels on axis 1, with the
+    ``eps`` of that."""
 
-    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, device=None,
+    def __init__(self, num_groups: int, num_channels: int, eps: float | None = None, affine: bool = True, device=None,
                  dtype=None) -> None:
         super().__init__(num_groups, num_channels, eps, affine, device, dtype, bias=False)
 
