@@ -187,21 +187,28 @@ def residual_mlp(features: int, width: int, blocks: int, classes: int, norm: str
     Raises:
         ValueError: as ``residual_block``.
     """
-    generator = torch.Generator().manual_seed(seed)
     first, last = nn.utils.skip_init(nn.Linear, features, width), nn.utils.skip_init(nn.Linear, width, classes)
+    return MLP(_residual(OrderedDict(linear1=first), last, blocks, norm, rule, init, seed, fused, norm_options))
+
+
+def _residual(layers: OrderedDict, last: nn.Linear, blocks: int, norm: str, rule: str, init: str | float, seed: int,
+              fused: bool, norm_options: dict) -> OrderedDict:
+    """``layers``, which holds the first one, with all that follows: blocks, ``norm2``, ``act2``, ``linear2``; initialized."""
+    [first] = layers.values()
+    generator = torch.Generator().manual_seed(seed)
     for layer in (first, last):
         initialize(layer, init, generator)
     if rule == "fixup":
         nn.init.zeros_(last.weight)
-    layers = OrderedDict(linear1=first)
+    channels, convolution = len(first.weight), isinstance(first, nn.Conv2d)
     for block in range(1, blocks + 1):
-        layers[f"block{block}"] = residual_block(width, norm, rule, blocks=blocks, init=init, generator=generator, fused=fused,
-                                                 **norm_options)
+        layers[f"block{block}"] = residual_block(channels, norm, rule, blocks=blocks, convolution=convolution, init=init,
+                                                 generator=generator, fused=fused, **norm_options)
     # Behind the last block, where the skip has carried everything so far. Normalized weights need no layer here.
-    behind = norms.make(norm, width, fused, **norm_options)
+    behind = norms.make(norm, channels, fused, **norm_options)
     layers["norm2"] = nn.Identity() if getattr(behind, "normalizes_weights", False) else behind
     layers["act2"], layers["linear2"] = nn.ReLU(), last
-    return MLP(layers)
+    return layers
 
 
 def resnet(image: Sequence[int], classes: int, channels: int = 16, blocks: int = 3, norm: str = "none", rule: str = "plain",
@@ -216,15 +223,10 @@ def resnet(image: Sequence[int], classes: int, channels: int = 16, blocks: int =
     """
     if len(image) != 3:
         raise ValueError(f"image={tuple(image)}: a ResNet needs (channels, height, width); for flat data, data.as_images(...)")
-    net = residual_mlp(image[0], channels, 0, classes, norm, rule, init, seed, fused, **norm_options)
-    generator = torch.Generator().manual_seed(seed)
-    conv = nn.utils.skip_init(nn.Conv2d, image[0], channels, kernel_size=3, padding=1)
-    initialize(conv, init, generator)
-    layers = OrderedDict(conv1=conv)
-    for block in range(1, blocks + 1):
-        layers[f"block{block}"] = residual_block(channels, norm, rule, blocks=blocks, convolution=True, init=init,
-                                                 generator=generator, fused=fused, **norm_options)
-    layers |= dict(norm2=net.norm2, act2=net.act2, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), linear2=net.linear2)
+    first = nn.utils.skip_init(nn.Conv2d, image[0], channels, kernel_size=3, padding=1)
+    last = nn.utils.skip_init(nn.Linear, channels, classes)
+    layers = _residual(OrderedDict(conv1=first), last, blocks, norm, rule, init, seed, fused, norm_options)
+    layers |= dict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), linear2=layers.pop("linear2"))
     return nn.Sequential(layers)
 
 

@@ -1,8 +1,8 @@
 """Train many seeds and learning rates of one network at once; get one tidy frame back.
 
-Plain stochastic gradient descent, as in Santurkar et al. 2018: no momentum and, unless asked for, no weight decay. A seed fixes the initial weights
-and the order of the batches, and both are the same for every network trained under that seed, so that differences between
-networks can be taken seed by seed.
+Plain stochastic gradient descent, as in Santurkar et al. 2018: no momentum and, unless asked for, no weight decay. A seed
+fixes the initial weights and the order of the batches, and both are the same for every network trained under that seed, so
+that differences between networks can be taken seed by seed.
 """
 
 import copy
@@ -119,7 +119,7 @@ def _train_group(net, data, runs, steps, batch_size, record, probes, test, weigh
     alive = torch.ones(members, dtype=torch.bool, device=device)
     parameters = list(net.parameters())
     weights = set(map(id, weights_of(net)))
-    *_, last = net.layers.children() if any(True for _ in net.layers.children()) else [net.layers]
+    last = (list(net.layers.children()) or [net.layers])[-1]
     unclipped = set(map(id, last.parameters()))
     base_lr = lr
 

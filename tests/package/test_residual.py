@@ -93,6 +93,12 @@ def test_resnet_takes_images(rule, norm):
     assert isinstance(net.block1, Residual) and isinstance(net.block1.branch.layer1, nn.Conv2d)
 
 
+def test_first_and_last_layer_are_drawn_apart():
+    net = resnet((8, 4, 4), 8, channels=8, seed=3)
+    first, last = ((layer.weight / (2 / layer.weight[0].numel()) ** 0.5).flatten() for layer in (net.conv1, net.linear2))
+    assert ((last[:, None] - first).abs().amin(1) < 1e-6).sum() < 3, "the same random numbers, twice"
+
+
 def test_seeds():
     one, same, other = (residual_mlp(6, 8, 2, 4, seed=seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[key], same[key]) for key in one)
