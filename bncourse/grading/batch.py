@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from .calls import Reply
 from .checks import load, one_line, run
 from .feedback import GradingError, Result
+from .shortcuts import Rules
 from .sandbox import Clock, Died, Limits, TooSlow, Worker, check_sandbox
 from .submission import Unreadable, code_cells, find, read_bytes
 
@@ -51,7 +52,7 @@ class SandboxAnswers:
 
     def __init__(self, cells: list[str], questions: dict, limits: Limits, unsafe: bool, slot: int, live: Live):
         self.cells, self.limits, self.unsafe, self.slot, self.live = cells, limits, unsafe, slot, live
-        self.may = {question.answer: question.autograd for question in questions.values()}
+        self.rules = {q.answer: q.rules for q in questions.values()}
         self.clock, self.worker, self.shortcuts = Clock(), None, None
         self.fatal: dict[int, Died | TooSlow] = {}
         self.errors: dict[int, str] = {}
@@ -66,7 +67,7 @@ class SandboxAnswers:
             self.live.add(self.worker)
             if self.shortcuts is None:
                 try:
-                    self.shortcuts = self.worker.read_code(self.cells, self.may)
+                    self.shortcuts = self.worker.read_code(self.cells, self.rules)
                 except (Died, TooSlow):
                     self.close()
                     raise
@@ -80,14 +81,20 @@ class SandboxAnswers:
                     self.close()
                     break
 
-    def shortcut(self, name: str, autograd: bool) -> str | None:
+    def shortcut(self, name: str, rules: Rules) -> str | None:
         self.start()
         return self.shortcuts[name] or None
 
-    def call(self, name: str, args: list, seed: int) -> Reply:
+    def call(self, name: str, args: list, seed: int, rules: Rules) -> Reply:
+        return self.ask(lambda worker: worker.call(name, args, seed, rules))
+
+    def value(self, name: str) -> Reply:
+        return self.ask(lambda worker: worker.value(name))
+
+    def ask(self, request) -> Reply:
         self.start()
         try:
-            return self.worker.call(name, args, seed)
+            return request(self.worker)
         except (Died, TooSlow):
             self.close()
             raise

@@ -15,21 +15,37 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from .calls import NamespaceAnswers, Reply
+from .calls import NamespaceAnswers, Reply, hand_over, is_number, tensors_in
 from .feedback import Feedback, GradingError, Marks, Result, Results
-from .shortcuts import UNREAD
+from .shortcuts import SHOW, UNREAD, Rules
 
+VALUE = Rules(anything=True)
 TOLERANCE = {torch.float32: 2e-3, torch.float64: 1e-9}
 
 
 @dataclass(frozen=True)
 class Question:
-    """`check(ask, rng, marks)` gives `points` in parts; `answer` is the name of the function the student writes."""
+    """`check(ask, rng, marks)` gives `points` in parts. `answer` is the name the student's answer goes by: a function,
+    whose code has to keep to `rules`, or (with `rules=VALUE`) a variable that holds numbers or words."""
 
     answer: str
     points: float
     check: Callable
-    autograd: bool = True  # whether the answer may use it
+    rules: Rules = Rules()
+
+
+@dataclass(frozen=True)
+class Written:
+    """A short text in the variable `answer`, read by a person. `rubric`: what gives how many points. `words`: fewest, most."""
+
+    answer: str
+    rubric: dict[str, float]
+    words: tuple[int, int] = (30, 250)
+    rules = VALUE
+
+    @property
+    def points(self) -> float:
+        return sum(self.rubric.values())
 
 
 @dataclass(frozen=True)
@@ -63,29 +79,68 @@ def load(name: str):
 
 
 class Ask:
-    """Calls one answer with copies of the arguments and keeps the seeds reproducible."""
+    """Calls one answer with copies of the arguments, or reads its value, and keeps the seeds reproducible."""
 
-    def __init__(self, answers, answer: str, rng: np.random.Generator):
-        self.answers, self.answer, self.rng = answers, answer, rng
+    def __init__(self, answers, answer: str, rng: np.random.Generator, rules: Rules = Rules()):
+        self.answers, self.answer, self.rng, self.rules = answers, answer, rng, rules
 
-    def __call__(self, *args) -> Reply:
-        # clone() keeps the strides, so a transposed input arrives transposed.
-        copies = [arg.clone() if isinstance(arg, torch.Tensor) else arg for arg in args]
-        reply = self.answers.call(self.answer, copies, int(self.rng.integers(2**31)))
+    def __call__(self, *args, of: str = "") -> Reply:
+        """`of`: the name of another function of the student's."""
+        name = of or self.answer
+        reply = self.answers.call(name, list(args), int(self.rng.integers(2**31)), self.rules)
         if reply.outcome == "missing":
-            raise Feedback("missing", missing(self.answer, reply.text))
+            raise Feedback("missing", missing(name, reply.text))
         if reply.outcome == "shortcut":
-            raise Feedback("shortcut", shortcut(self.answer, reply.text))
+            raise Feedback("shortcut", shortcut(name, reply.text))
         if reply.error == "NotImplementedError":
-            raise Feedback("not_started", f"Not written yet: replace the line that raises by your {self.answer}.")
+            raise Feedback("not_started", f"Not written yet: replace the line that raises by your {name}.")
         return reply
+
+    def value(self, of: str = ""):
+        """The value of a variable as plain data (see `Value.data`), or `Feedback` when there is none."""
+        name = of or self.answer
+        reply = self.answers.value(name)
+        if reply.outcome == "missing":
+            raise Feedback("missing", f"There is no {name}. Give your answer exactly this name, and run its cell.")
+        (value,) = reply.values[:1] or [None]
+        if value is None or value.type in ("Ellipsis", "NoneType"):
+            raise Feedback("not_started", f"Not answered yet: give {name} a value.")
+        try:
+            return value.data()
+        except TypeError as error:
+            raise Feedback("wrong_type", f"{name} is, or holds, a {one_line(str(error))}; plain numbers, words or lists are asked for.") from None  # fmt: skip
+
+    def number(self, of: str = "") -> float:
+        """The value of a variable as one finite number."""
+        got = self.value(of)
+        if isinstance(got, torch.Tensor) and got.numel() == 1:
+            got = got.item()
+        if not is_number(got):
+            raise Feedback("wrong_type", f"{of or self.answer} has to be one number.")
+        return float(got)
 
     def trial(self, args: tuple, right: Callable, tolerance: float | None = None) -> Trial:
         """Asks for `args` and computes `right(*args)` on float64 copies."""
-        wide = tuple(a.double() if isinstance(a, torch.Tensor) else a for a in args)
-        expected = right(*wide)
-        expected = expected if isinstance(expected, tuple) else (expected,)
-        return Trial(args, expected, tolerance or TOLERANCE[args[0].dtype], self(*args))
+        expected = right(*widened(args))
+        expected = tuple(expected) if isinstance(expected, (tuple, list)) else (expected,)
+        return Trial(args, expected, tolerance or TOLERANCE[first_dtype(args)], self(*args))
+
+
+def widened(args) -> tuple:
+    """Copies of the arguments with every float tensor in float64."""
+
+    def wide(arg):
+        if isinstance(arg, torch.Tensor):
+            return arg.double() if arg.is_floating_point() else arg
+        if isinstance(arg, dict):
+            return {key: wide(item) for key, item in arg.items()}
+        return type(arg)(wide(item) for item in arg) if isinstance(arg, (list, tuple)) else hand_over(arg)
+
+    return wide(tuple(args))
+
+
+def first_dtype(args) -> torch.dtype:
+    return next((t.dtype for t in tensors_in(args) if t.is_floating_point()), torch.float64)
 
 
 def missing(answer: str, text: str) -> str:
@@ -95,12 +150,14 @@ def missing(answer: str, text: str) -> str:
 
 
 def shortcut(answer: str, what: str) -> str:
-    return f"{answer} uses {what}, which does what the question asks you to write. Write it with means, sums and roots."
+    if what == SHOW:
+        return f"{answer} needs what show(…) gives back, and show does nothing when the notebook is graded. Look at what it shows, and write that down yourself."  # fmt: skip
+    return f"{answer} uses {what}, which is not allowed here: it does the work that the question asks you to write out."
 
 
 def shapes(args: tuple) -> str:
-    tensors = [f"{tuple(a.shape)} {str(a.dtype).removeprefix('torch.')}" for a in args if isinstance(a, torch.Tensor)]
-    return f"called with {tensors[0]} as its first argument"
+    tensors = [f"{tuple(a.shape)} {str(a.dtype).removeprefix('torch.')}" for a in tensors_in(args)]
+    return f"called with {tensors[0]} as its first {'argument' if isinstance(args[0], torch.Tensor) else 'tensor'}" if tensors else "called"
 
 
 def output(trial: Trial, index: int, label: str) -> torch.Tensor:
@@ -114,7 +171,9 @@ def output(trial: Trial, index: int, label: str) -> torch.Tensor:
         raise Feedback("wrong_count", f"Return {len(right)} tensors; yours returned {len(reply.values)}.")
     if len(right) == 1 and reply.is_tuple:
         raise Feedback("wrong_type", f"Return one tensor, not a tuple or list of {len(reply.values)}.")
-    value, dtype = reply.values[index], str(trial.args[0].dtype).removeprefix("torch.")
+    value, dtype = reply.values[index], str(first_dtype(trial.args)).removeprefix("torch.")
+    if right[index].dim() == 0 and value.type in ("float", "int") and is_number(value.plain):
+        return torch.tensor(value.plain, dtype=torch.float64)  # one number may be a tensor or a number
     if value.type == "NoneType":
         raise Feedback("returned_nothing", "Your function returned None. Is the return statement missing?")
     if value.type != "tensor":
@@ -126,7 +185,7 @@ def output(trial: Trial, index: int, label: str) -> torch.Tensor:
     if value.dtype != dtype:
         raise Feedback(
             "wrong_dtype",
-            f"{label} is {one_line(value.dtype)} although x is {dtype}. Something in between is created with a fixed "
+            f"{label} is {one_line(value.dtype)} although the input is {dtype}. Something in between is created with a fixed "
             "type, for instance torch.zeros(…) without dtype=x.dtype.",
         )
     if not np.isfinite(value.array).all():
@@ -174,35 +233,72 @@ def judge(trials: list[Trial], index: int, label: str, misconceptions: list[Misc
 
 
 def explains(misconception: Misconception, trial: Trial, got: torch.Tensor) -> bool:
-    wide = [a.double() if isinstance(a, torch.Tensor) else a for a in trial.args]
     try:
-        formula = misconception.formula(*wide)
-    except RuntimeError:  # this mistake does not fit these shapes, so it cannot have given this answer
+        formula = misconception.formula(*widened(trial.args))
+    except (RuntimeError, IndexError):  # this mistake does not fit these shapes, so it cannot have given this answer
         return False
     return formula.shape == got.shape and off(got, formula) <= max(trial.tolerance, 1e-6)
 
 
 def changed(trial: Trial) -> bool:
     """Whether a tensor argument is no longer what was handed over."""
-    before = [a for a in trial.args if isinstance(a, torch.Tensor)]
+    before = tensors_in(trial.args)
     return any(
         after.array is None or after.shape != tuple(arg.shape) or not np.array_equal(after.array, arg.numpy())
         for arg, after in zip(before, trial.reply.inputs)
     )
 
 
-def run(name: str, question: Question, answers, seed: int) -> Result:
+def judge_number(got: float, right: float, within: float, mistakes: list[tuple], otherwise: str) -> None:
+    """Returns when `got` is within `within` of `right`; else raises the `Feedback` of the first of `mistakes` (code, the
+    number it leads to, message) that explains `got`, or `otherwise`."""
+    if abs(got - right) <= within:
+        return
+    for code, number, message in mistakes:
+        if abs(got - number) <= within:
+            raise Feedback(code, message)
+    raise Feedback("unknown", otherwise)
+
+
+def choose(got, right: str, sayings: dict[str, str]) -> None:
+    """Returns when the word `got` is `right`. `sayings`: what to say to each wrong choice; its key is the misconception."""
+    options = sorted([right, *sayings])
+    if not isinstance(got, str) or got.strip().lower() not in options:
+        raise Feedback("wrong_type", f"Answer with one of {', '.join(map(repr, options))}.")
+    if got.strip().lower() != right:
+        raise Feedback(got.strip().lower(), sayings[got.strip().lower()])
+
+
+def read_text(name: str, question: Written, ask: Ask) -> Result:
+    """A written answer can be missing or of the wrong length; what it is worth is for a person to say."""
+    text = ask.value()
+    if not isinstance(text, str):
+        raise Feedback("wrong_type", f"{question.answer} has to be text, in quotes.")
+    count, (fewest, most) = len(text.split()), question.words
+    if not count:
+        raise Feedback("not_started", f"Not answered yet: write your text into {question.answer}.")
+    if count < fewest:
+        raise Feedback("too_short", f"{count} words; {fewest} to {most} are asked for. What have you seen that supports it?")
+    if count > most:
+        raise Feedback("too_long", f"{count} words; {fewest} to {most} are asked for. Which sentence would not be missed?")
+    rubric = "; ".join(f"{what} ({points:g})" for what, points in question.rubric.items())
+    return Result(name, 0, question.points, "pending", "", f"{count} words, for a person to read. Points are given for: {rubric}.")
+
+
+def run(name: str, question, answers, seed: int) -> Result:
     """Judges one question with inputs drawn from `seed`. Only what the answers' process does (dying, never ending) is
     raised; what the student's function does is in the result."""
     marks = Marks()
     try:
-        found = answers.shortcut(question.answer, question.autograd)
+        rng = np.random.default_rng([seed, *name.encode()])
+        ask = Ask(answers, question.answer, rng, question.rules)
+        if isinstance(question, Written):
+            return read_text(name, question, ask)
+        found = answers.shortcut(question.answer, question.rules)
         if found and found != UNREAD:
             raise Feedback("shortcut", shortcut(question.answer, found))
-        rng = np.random.default_rng([seed, *name.encode()])
-        ask = Ask(answers, question.answer, rng)
         question.check(ask, rng, marks)
-        if found == UNREAD:  # a function is there all the same
+        if found == UNREAD and not question.rules.anything:  # a function is there all the same
             marks.points = 0
             raise Feedback("unread", f"{question.answer} works, but its code is nowhere to be read. Write it with def in a cell.")
     except Feedback as feedback:
@@ -234,6 +330,6 @@ class NotebookCheck:
         names = list(self.questions) if question is None else [question]
         results = Results(run(name, self.questions[name], self.answers, seed) for name in names)
         if os.environ.get("BNCOURSE_STRICT") == "1":
-            failed = [str(r) for r in results if r.status != "ok"]
+            failed = [str(r) for r in results if r.status not in ("ok", "pending")]
             assert not failed, "\n".join(failed)
         return results if question is None else results[0]

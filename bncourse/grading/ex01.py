@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from .checks import Ask, Misconception, Question, changed, judge
 from .feedback import Feedback, Marks
+from .shortcuts import Rules
 
 LARGE_MEAN = 1e4
 ROUNDED = 2e-2  # tolerance at a mean of 1e4 in float32, where the mean itself is known to about 1e-3
@@ -528,6 +529,6 @@ QUESTIONS = {
     "q1": Question("batch_norm", 4, check_q1),
     "q2": Question("update_running", 4, check_q2),
     "q3": Question("batch_norm_eval", 3, check_q3),
-    "q4": Question("batch_norm_backward", 6, check_q4, autograd=False),
+    "q4": Question("batch_norm_backward", 6, check_q4, Rules(autograd=False)),
     "q5": Question("batch_norm_2d", 3, check_q5),
 }

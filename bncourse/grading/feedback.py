@@ -35,7 +35,8 @@ class Marks:
 
 @dataclass(frozen=True)
 class Result:
-    """One question, judged. `status` is ok, wrong, crashed or timeout; `code` is "" when the answer is right."""
+    """One question, judged. `status` is ok, wrong, crashed, timeout, or pending (a text that a person has to read);
+    `code` names the misconception and is "" when the answer is right."""
 
     question: str
     points: float
@@ -44,36 +45,43 @@ class Result:
     code: str = ""
     message: str = "Right."
 
+    @property
+    def score(self) -> str:
+        return f"up to {self.max:g} points" if self.status == "pending" else f"{self.points:g} of {self.max:g} points"
+
     def __str__(self):
-        return f"{self.question}: {self.points:g} of {self.max:g} points. {self.message}"
+        return f"{self.question}: {self.score}. {self.message}"
 
     __repr__ = __str__
 
     def _repr_html_(self):
         # No colours of its own, so that it is legible on a light and on a dark page; the sign carries the meaning.
-        sign = "✓" if self.status == "ok" else "✗"
+        sign = {"ok": "✓", "pending": "✎"}.get(self.status, "✗")
         paragraphs = "".join(f"<p>{escape(line)}</p>" for line in self.message.splitlines())
         return (
             f'<div class="check check-{self.status}" role="status" style="border-left:4px solid;padding:0 1em">'
-            f"<p><strong>{sign} {self.question}: {self.points:g} of {self.max:g} points</strong></p>{paragraphs}</div>"
+            f"<p><strong>{sign} {self.question}: {self.score}</strong></p>{paragraphs}</div>"
         )
 
 
 class Results(list):
-    """Results of several questions, with their sum."""
+    """Results of several questions, with their sum. What a person has yet to read counts neither for nor against."""
+
+    @property
+    def total(self) -> str:
+        decided = [r for r in self if r.status != "pending"]
+        open_points = sum(r.max for r in self if r.status == "pending")
+        rest = f", and up to {open_points:g} for what a person reads" if open_points else ""
+        return f"{sum(r.points for r in decided):g} of {sum(r.max for r in decided):g} points{rest}"
 
     def __str__(self):
-        total, most = sum(r.points for r in self), sum(r.max for r in self)
-        return "\n".join([*map(str, self), f"All in all: {total:g} of {most:g} points."])
+        return "\n".join([*map(str, self), f"All in all: {self.total}."])
 
     __repr__ = __str__
 
     def _repr_html_(self):
-        rows = "".join(
-            f"<tr><td>{r.question}</td><td>{r.points:g} of {r.max:g}</td><td>{escape(r.message)}</td></tr>" for r in self
-        )
-        total, most = sum(r.points for r in self), sum(r.max for r in self)
+        rows = "".join(f"<tr><td>{r.question}</td><td>{r.score}</td><td>{escape(r.message)}</td></tr>" for r in self)
         return (
             f"<table><thead><tr><th>Question</th><th>Points</th><th>Feedback</th></tr></thead><tbody>{rows}</tbody>"
-            f"<tfoot><tr><th>Sum</th><th>{total:g} of {most:g}</th><td></td></tr></tfoot></table>"
+            f"<tfoot><tr><th>Sum</th><th>{self.total}</th><td></td></tr></tfoot></table>"
         )

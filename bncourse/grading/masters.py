@@ -33,9 +33,13 @@ def canonical(notebook) -> str:
 
 
 def without_solutions(source: str, question_of: dict[str, str]) -> str:
-    """The cell with every solution replaced by a stub. `question_of`: function to question, for the stub's message."""
+    """The cell with every solution replaced by a stub: three dots where an answer is a value, else a line that raises.
+    `question_of`: answer to question, for the stub's message."""
 
     def stub(match) -> str:
+        values = re.findall(r"^(answer_\w+) = ", match[0], re.MULTILINE)
+        if values:
+            return "\n".join(f"{value} = ..." for value in values)
         written = re.findall(r"^[ \t]*def (\w+)", source[: match.start()], re.MULTILINE)
         answer = written[-1] if written else "this"
         question = f"{question_of[answer]}: " if answer in question_of else ""

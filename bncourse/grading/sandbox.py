@@ -15,11 +15,12 @@ import sysconfig
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .calls import Reply
 from .feedback import GradingError
+from .shortcuts import Rules
 from .wire import ProtocolError, frame, frame_call, read_json, read_reply, text
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -165,12 +166,12 @@ class Worker:
         finally:
             self.clock.spent += time.monotonic() - started
 
-    def read_code(self, cells: list[str], answers: dict[str, bool]) -> dict[str, str]:
-        """The shortcut in the code of each answer, or "". `answers`: whether autograd is allowed, by function. Trusted only
-        because it comes before any cell is run."""
+    def read_code(self, cells: list[str], answers: dict[str, Rules]) -> dict[str, str]:
+        """The shortcut in the code of each answer, or "". Trusted only because it comes before any cell is run."""
         sources = [cell.encode(errors="replace") for cell in cells]
         with self.step() as ident:
-            request = {"do": "read", "id": ident, "sizes": [len(s) for s in sources], "answers": answers}
+            asked = {answer: asdict(rules) for answer, rules in answers.items()}
+            request = {"do": "read", "id": ident, "sizes": [len(s) for s in sources], "answers": asked}
             self.write(frame(request) + b"".join(sources))
             found = self.answer(ident).get("found")
             return {answer: text(found, answer, 100) for answer in answers}
@@ -182,10 +183,16 @@ class Worker:
             self.write(frame({"do": "cell", "id": ident, "size": len(data)}) + data)
             return text(self.answer(ident), "error", 300)
 
-    def call(self, name: str, args: list, seed: int) -> Reply:
+    def call(self, name: str, args: list, seed: int, rules: Rules = Rules()) -> Reply:
         """Calls a function of the student's. See `calls.call`, which is what runs over there."""
         with self.step() as ident:
-            self.write(frame_call(ident, name, args, seed))
+            self.write(frame_call(ident, name, args, seed, rules))
+            return read_reply(self.answer(ident), self.read)
+
+    def value(self, name: str) -> Reply:
+        """Reads a variable of the student's."""
+        with self.step() as ident:
+            self.write(frame({"do": "value", "id": ident, "name": name}))
             return read_reply(self.answer(ident), self.read)
 
     def answer(self, ident: str) -> dict:

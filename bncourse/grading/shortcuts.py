@@ -8,6 +8,7 @@ scratch cell that compares with torch is no shortcut: only code that the answer 
 import ast
 import re
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from torch.overrides import TorchFunctionMode
 
@@ -18,27 +19,60 @@ UNREADABLE = {"eval", "exec", "globals", "vars", "__import__", "importlib", "__d
 
 
 UNREAD = "unread"
+SHOW = "show"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What an answer may use. `fused`: finished normalizations. `ours`: modules of bncourse, by name. `banned`: further names
+    that would do the work, such as "svdvals"; a name bans `torch.linalg.svdvals` and its import alike. `anything`: how a
+    number was found is free. Only `show` never counts, because it does nothing when the notebook is graded."""
+
+    anything: bool = False
+    fused: bool = False
+    autograd: bool = True
+    ours: tuple[str, ...] = ()
+    banned: tuple[str, ...] = ()
+
+    def forbids(self, name: str) -> bool:
+        return (
+            name in self.banned
+            or (not self.fused and FUSED.search(name) is not None)
+            or (not self.autograd and name in AUTOGRAD)
+        )
+
+    def stops(self, name: str) -> bool:
+        """Whether a call of torch's function `name` is stopped while the answer runs."""
+        return name in self.banned or (not self.fused and FUSED.search(name) is not None)
+
+    def forbids_ours(self, module: str) -> bool:
+        """`module`: the dotted name of something in bncourse."""
+        return module.split(".")[1] not in self.ours
 
 
 class ShortcutUsed(Exception):
-    """The answer called a finished normalization while it ran."""
+    """The answer called a banned function while it ran."""
 
 
 class Watcher(TorchFunctionMode):
     used = ""
 
+    def __init__(self, rules: Rules):
+        super().__init__()
+        self.rules = rules
+
     def __torch_function__(self, func, types, args=(), kwargs=None):
         name = getattr(func, "__name__", "")
-        if FUSED.search(name):
+        if self.rules.stops(name):
             self.used = name
             raise ShortcutUsed(name)
         return func(*args, **(kwargs or {}))
 
 
 @contextmanager
-def watch():
-    """Raises `ShortcutUsed` when a fused normalization runs inside, also when student code swallows the exception."""
-    with Watcher() as watcher:
+def watch(rules: Rules):
+    """Raises `ShortcutUsed` when a banned function of torch runs inside, also when student code swallows the exception."""
+    with Watcher(rules) as watcher:
         yield
     if watcher.used:
         raise ShortcutUsed(watcher.used)
@@ -105,43 +139,48 @@ def reached(bound: dict[str, ast.stmt], answer: str) -> list[ast.stmt]:
     return found
 
 
-def find_shortcut(cells: list[str], answer: str, autograd: bool = True) -> str | None:
+def find_shortcut(cells: list[str], answer: str, rules: Rules = Rules()) -> str | None:
     """The forbidden thing in the code that `answer` reaches, as a learner would write it; None when there is none,
-    `UNREAD` when the code that defines it is not there to be read.
-
-    `autograd`: whether the answer may use autograd.
-    """
+    `UNREAD` when the code that defines it is not there to be read."""
     bound = bindings(cells)
     if answer not in bound:
         return UNREAD
     for statement in reached(bound, answer):
         for node in ast.walk(statement):
-            shortcut = forbidden(node, set() if autograd else AUTOGRAD)
+            shortcut = forbidden(node, rules)
             if shortcut:
                 return shortcut
     return None
 
 
-def forbidden(node: ast.AST, also: set[str]) -> str | None:
+def forbidden(node: ast.AST, rules: Rules) -> str | None:
+    if isinstance(node, ast.ImportFrom) and any(alias.name == "show" for alias in node.names):
+        return SHOW
+    if rules.anything:
+        return None
     if isinstance(node, ast.ImportFrom):
         module = node.module or ""
         for alias in node.names:
-            ours = module.split(".")[0] == "bncourse" and alias.name != "exercise"
-            if ours or (module.startswith("torch") and (FUSED.search(alias.name) or alias.name in also)):
+            if module.split(".")[0] == "bncourse":
+                banned = alias.name != "exercise" and rules.forbids_ours(f"{module}.{alias.name}")
+            else:
+                banned = module.startswith("torch") and rules.forbids(alias.name)
+            if banned:
                 return f"from {module} import {alias.name}"
     elif isinstance(node, ast.Import):
         for alias in node.names:
-            parts = set(alias.name.split("."))
-            if alias.name.startswith("bncourse.") or parts & (also | UNREADABLE):
+            parts = alias.name.split(".")
+            ours = parts[0] == "bncourse" and len(parts) > 1 and rules.forbids_ours(alias.name)
+            if ours or any(part in UNREADABLE or rules.forbids(part) for part in parts):
                 return f"import {alias.name}"
     elif isinstance(node, ast.Attribute):
         root = node.value
         while isinstance(root, ast.Attribute):
             root = root.value
         root = root.id if isinstance(root, ast.Name) else ""
-        if root not in ("self", "cls") and (FUSED.search(node.attr) or node.attr in UNREADABLE | also):
+        if root not in ("self", "cls") and (node.attr in UNREADABLE or rules.forbids(node.attr)):
             return ast.unparse(node)[-60:]
-        if root == "bncourse":
+        if root == "bncourse" and isinstance(node.value, ast.Name) and rules.forbids_ours(f"bncourse.{node.attr}"):
             return ast.unparse(node)
     elif isinstance(node, ast.Name):
         if node.id in UNREADABLE:
@@ -150,6 +189,6 @@ def forbidden(node: ast.AST, also: set[str]) -> str | None:
         attribute = node.args[1] if len(node.args) > 1 else None
         if not isinstance(attribute, ast.Constant):
             return "getattr with a computed name"
-        if FUSED.search(str(attribute.value)):
+        if rules.forbids(str(attribute.value)):
             return f"getattr(…, {attribute.value!r})"
     return None

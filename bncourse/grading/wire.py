@@ -6,16 +6,18 @@ anything is allocated, and no pickle exists that could be loaded.
 """
 
 import json
+import math
 import struct
+from dataclasses import asdict
 
 import numpy as np
 import torch
 
-from .calls import LARGEST, Reply, Value
+from .calls import DEEPEST, DTYPES, LARGEST, LONGEST, MOST_ITEMS, Given, Reply, Value
+from .shortcuts import Rules
 
 LARGEST_JSON = 2**18
 LARGEST_REPLY = 2**25  # bytes of all arrays of one reply together
-DTYPES = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
 OUTCOMES = {"returned", "raised", "shortcut", "missing"}
 
 
@@ -49,53 +51,74 @@ def refuse(constant: str):
 # ---- grader to worker: trusted ---------------------------------------------------------------------------------------
 
 
-def frame_call(ident: str, name: str, args: list, seed: int) -> bytes:
-    """A call with tensors and plain numbers as arguments. `order` restores the strides: a transposed tensor arrives so."""
-    described, arrays = [], []
-    for arg in args:
-        if isinstance(arg, torch.Tensor):
-            order = sorted(range(arg.dim()), key=lambda axis: -arg.stride(axis))
-            array = arg.permute(order).contiguous().numpy()
-            described.append({"dtype": str(array.dtype), "shape": list(array.shape), "order": order})
-            arrays.append(array)
-        else:
-            described.append(arg)
-    return frame({"do": "call", "id": ident, "name": name, "args": described, "seed": seed}, arrays)
+def frame_call(ident: str, name: str, args: list, seed: int, rules: Rules) -> bytes:
+    """A call. Arguments are tensors, numbers, strings, `Given` functions, and lists, tuples and dicts of them."""
+    arrays = []
+    described = [to_json(arg, arrays) for arg in args]
+    request = {"do": "call", "id": ident, "name": name, "args": described, "seed": seed, "rules": asdict(rules)}
+    return frame(request, arrays)
 
 
-def read_args(described: list, read) -> list:
-    """The arguments of a call, in the worker."""
-    args = []
-    for item in described:
-        if isinstance(item, dict):
-            dtype = DTYPES[item["dtype"]]
-            data = bytearray(read(int(np.prod(item["shape"])) * dtype.itemsize))
-            tensor = torch.frombuffer(data, dtype=getattr(torch, item["dtype"])).reshape(item["shape"])
-            back = [item["order"].index(axis) for axis in range(len(item["order"]))]
-            item = tensor.permute(back)
-        args.append(item)
-    return args
+def to_json(arg, arrays: list):
+    """`arg` as JSON; its tensors are appended to `arrays`. `order` restores strides: a transposed tensor arrives so."""
+    if isinstance(arg, torch.Tensor):
+        order = sorted(range(arg.dim()), key=lambda axis: -arg.stride(axis))
+        array = arg.detach().permute(order).contiguous().numpy()
+        arrays.append(array)
+        return {"is": "tensor", "dtype": str(array.dtype), "shape": list(array.shape), "order": order}
+    if isinstance(arg, (list, tuple)):
+        return {"is": type(arg).__name__, "items": [to_json(item, arrays) for item in arg]}
+    if isinstance(arg, dict):
+        return {"is": "dict", "keys": list(arg), "items": [to_json(item, arrays) for item in arg.values()]}
+    if isinstance(arg, Given):
+        return {"is": "given", "of": [arg.exercise, arg.maker], "items": [to_json(item, arrays) for item in arg.args]}
+    return arg
+
+
+def from_json(item, read):
+    """An argument of a call, in the worker."""
+    if not isinstance(item, dict):
+        return item
+    if item["is"] == "tensor":
+        dtype = DTYPES[item["dtype"]]
+        data = bytearray(read(int(np.prod(item["shape"])) * dtype.itemsize))
+        flat = torch.frombuffer(data, dtype=getattr(torch, item["dtype"])) if data else torch.empty(0, dtype=getattr(torch, item["dtype"]))
+        back = [item["order"].index(axis) for axis in range(len(item["order"]))]
+        return flat.reshape(item["shape"]).permute(back)
+    items = [from_json(inner, read) for inner in item["items"]]
+    if item["is"] == "given":
+        return Given(*item["of"], tuple(items)).build()
+    return {"list": list, "tuple": tuple, "dict": lambda items: dict(zip(item["keys"], items))}[item["is"]](items)
 
 
 # ---- worker to grader: hostile ---------------------------------------------------------------------------------------
 
 
 def frame_reply(ident: str, reply: Reply) -> bytes:
-    arrays = [v.array for v in reply.values + reply.inputs if v.array is not None]
+    arrays = []
     message = {
         "id": ident,
         "outcome": reply.outcome,
-        "values": [about(v) for v in reply.values],
+        "values": [about(v, arrays) for v in reply.values],
         "is_tuple": reply.is_tuple,
-        "inputs": [about(v) for v in reply.inputs],
+        "inputs": [about(v, arrays) for v in reply.inputs],
         "error": reply.error,
         "text": reply.text,
     }
     return frame(message, arrays)
 
 
-def about(value: Value) -> dict:
-    return {"type": value.type, "dtype": value.dtype, "shape": list(value.shape), "data": value.array is not None}
+def about(value: Value, arrays: list):
+    """A value as JSON: a number, a string or null stands for itself, everything else is an object."""
+    if value.type == "tensor":
+        if value.array is not None:
+            arrays.append(value.array)
+        return {"type": "tensor", "dtype": value.dtype, "shape": list(value.shape), "data": value.array is not None}
+    if value.type in ("list", "tuple", "dict"):
+        return {"type": value.type, "items": [about(v, arrays) for v in value.items], "keys": list(value.keys)}
+    if type(value.plain) is float and not math.isfinite(value.plain):
+        return {"type": "float", "plain": str(value.plain)}  # JSON has no word for it
+    return {"type": value.type} if value.plain is None and value.type != "NoneType" else value.plain
 
 
 def read_reply(message: dict, read) -> Reply:
@@ -103,8 +126,8 @@ def read_reply(message: dict, read) -> Reply:
     if message.get("outcome") not in OUTCOMES or type(message.get("is_tuple")) is not bool:
         raise ProtocolError("a reply has no outcome")
     budget = [LARGEST_REPLY]
-    values = [read_value(item, read, budget) for item in items(message, "values", 16)]
-    inputs = [read_value(item, read, budget) for item in items(message, "inputs", 16)]
+    values = [read_value(item, read, budget) for item in items(message, "values", MOST_ITEMS)]
+    inputs = [read_value(item, read, budget) for item in items(message, "inputs", MOST_ITEMS)]
     if message["outcome"] == "returned" and not values and not message["is_tuple"]:
         raise ProtocolError("a reply returned nothing at all")
     return Reply(message["outcome"], values, message["is_tuple"], inputs, text(message, "error", 80), text(message, "text", 300))
@@ -121,20 +144,45 @@ def text(message: dict, key: str, most: int) -> str:
     found = message.get(key)
     if not isinstance(found, str):
         raise ProtocolError(f"{key} is not text")
-    return "".join(c if c.isprintable() else " " for c in found[:most])
+    return printable(found, most)
 
 
-def read_value(item, read, budget: list[int]) -> Value:
-    if not isinstance(item, dict):
+def printable(found: str, most: int, also: str = "") -> str:
+    return "".join(c if c.isprintable() or c in also else " " for c in found[:most])
+
+
+def read_value(item, read, budget: list[int], depth: int = 0) -> Value:
+    if item is None or type(item) in (bool, float):
+        return Value(type(item).__name__, plain=item)
+    if type(item) is int and abs(item) < 2**63:
+        return Value("int", plain=item)
+    if type(item) is str:
+        return Value("str", plain=printable(item, LONGEST, also="\n"))
+    if not isinstance(item, dict) or depth > DEEPEST:
         raise ProtocolError("a value is not an object")
+    kind = text(item, "type", 80)
+    if kind == "tensor":
+        return read_tensor(item, read, budget)
+    if kind == "float" and item.get("plain") in ("nan", "inf", "-inf"):
+        return Value("float", plain=float(item["plain"]))
+    if kind not in ("list", "tuple", "dict"):
+        return Value(kind)
+    inner = [read_value(i, read, budget, depth + 1) for i in items(item, "items", MOST_ITEMS)]
+    keys = items(item, "keys", MOST_ITEMS)
+    if len(keys) != (len(inner) if kind == "dict" else 0) or any(type(key) is not str for key in keys):
+        raise ProtocolError("a dict does not match its keys")
+    return Value(kind, items=tuple(inner), keys=tuple(printable(key, 80) for key in keys))
+
+
+def read_tensor(item: dict, read, budget: list[int]) -> Value:
     shape = items(item, "shape", 8)
     if any(type(n) is not int or not 0 <= n < 2**40 for n in shape):
         raise ProtocolError("a shape is not a list of lengths")
-    kind, dtype = text(item, "type", 80), text(item, "dtype", 20)
+    dtype = text(item, "dtype", 20)
     if item.get("data") is not True:
-        return Value("tensor (not dense, or too large)" if kind == "tensor" and dtype in DTYPES else kind, dtype, tuple(shape))
-    if kind != "tensor" or dtype not in DTYPES:
-        raise ProtocolError("only float tensors carry data")
+        return Value("tensor (not dense, or too large)" if dtype in DTYPES else "tensor", dtype, tuple(shape))
+    if dtype not in DTYPES:
+        raise ProtocolError("a tensor of this type carries no data")
     count = 1
     for n in shape:  # Python's integers do not overflow, numpy's would
         count *= n
@@ -142,4 +190,7 @@ def read_value(item, read, budget: list[int]) -> Value:
     budget[0] -= size
     if count > LARGEST or budget[0] < 0:
         raise ProtocolError("an array is too large")
-    return Value(kind, dtype, tuple(shape), np.frombuffer(read(size), DTYPES[dtype]).reshape(shape).copy())
+    data = read(size)
+    if dtype == "bool":
+        data = bytes(byte != 0 for byte in data)
+    return Value("tensor", dtype, tuple(shape), np.frombuffer(data, DTYPES[dtype]).reshape(shape).copy())

@@ -47,9 +47,9 @@ def main() -> None:
     import numpy  # noqa: F401  (paid for here, before the clock of the first cell starts)
     import torch
 
-    from .calls import call
-    from .shortcuts import find_shortcut
-    from .wire import frame, frame_reply, read_args, read_json
+    from .calls import call, value_of
+    from .shortcuts import Rules, find_shortcut
+    from .wire import frame, frame_reply, from_json, read_json
 
     if sys.platform == "linux":
         limit(*map(int, sys.argv[1:]))
@@ -83,14 +83,17 @@ def main() -> None:
             # Parsing happens here, because Python's parser can be crashed by what it parses; and it happens first, while
             # no student code has run that could change the outcome.
             cells = [exactly(size).decode() for size in request["sizes"]]
-            found = {answer: find_shortcut(cells, answer, may) or "" for answer, may in request["answers"].items()}
+            found = {a: find_shortcut(cells, a, Rules(**rules)) or "" for a, rules in request["answers"].items()}
             send(frame({"id": request["id"], "found": found}))
         elif request["do"] == "cell":
             source = exactly(request["size"]).decode()
             send(frame({"id": request["id"], "error": run_cell(source, namespace)}))
+        elif request["do"] == "value":
+            send(frame_reply(request["id"], value_of(namespace, request["name"])))
         else:
-            args = read_args(request["args"], exactly)
-            send(frame_reply(request["id"], call(namespace, request["name"], args, request["seed"])))
+            args = [from_json(item, exactly) for item in request["args"]]
+            reply = call(namespace, request["name"], args, request["seed"], Rules(**request["rules"]))
+            send(frame_reply(request["id"], reply))
 
 
 if __name__ == "__main__":

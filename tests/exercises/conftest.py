@@ -1,5 +1,6 @@
 """Shared by the exercise tests: judging an answer in this process, and whether hostile ones may be run at all."""
 
+import importlib
 import os
 import shutil
 
@@ -9,15 +10,18 @@ from bncourse.grading.calls import NamespaceAnswers
 from bncourse.grading.checks import load, run
 
 
+PRELUDE = "import math\nimport numpy as np\nimport torch\nimport torch.nn.functional as F\n"
+
+
 @pytest.fixture(scope="session")
 def judge():
-    """`judge("q1", code, seed)`: the result of one question for answers given as text."""
-    questions = load("ex01").QUESTIONS
+    """`judge("ex01", "q1", code, seed)`: the result of one question for answers given as text."""
 
-    def judge(question: str, code: str, seed: int = 0):
-        code = f"import math\nimport numpy as np\nimport torch\nimport torch.nn.functional as F\n{code}"
-        namespace = {"In": ["", code]}
-        exec(code, namespace)
+    def judge(exercise: str, question: str, code: str, seed: int = 0):
+        questions = load(exercise).QUESTIONS
+        before = PRELUDE + getattr(importlib.import_module(f"answers.{exercise}"), "PRELUDE", "")
+        namespace = {"In": ["", before, code]}
+        exec(before + code, namespace)
         return run(question, questions[question], NamespaceAnswers(namespace), seed)
 
     return judge
