@@ -65,36 +65,56 @@ def grade(
     exercise: Annotated[str, typer.Argument(help="ex01, …")],
     folder: Annotated[Path, typer.Argument(help="Folder with the notebooks that were handed in.")],
     csv: Annotated[Path, typer.Option(help="Table to write; rows already in it are kept.")] = Path("grades.csv"),
+    feedback: Annotated[Path | None, typer.Option(help="Folder for a page a student and one about the class.")] = None,
+    manual: Annotated[Path | None, typer.Option(help="CSV with a person's points: student, question, points, comment.")] = None,
     jobs: Annotated[int, typer.Option(min=0, help="Submissions at a time; 0 is one a core.")] = 0,
     seed: Annotated[int | None, typer.Option(min=0, help="Draw the same inputs again.")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds a cell or a call may take.")] = 10.0,
+    retry: Annotated[bool, typer.Option("--retry", help="Grade again what ran out of time or crashed.")] = False,
     unsafe: Annotated[bool, typer.Option("--unsafe", help="Without a sandbox. Only for code you trust.")] = False,
 ) -> None:
     """Grade every notebook in a folder. Linux only; student code runs in a sandbox (bubblewrap)."""
     from collections import Counter
 
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     with plainly():
         from .grading.batch import grade as grade_folder
+        from .grading.checks import load
+        from .grading.report import misconceptions, write_pages
+        from .grading.table import read_marks
 
-        columns = TextColumn("grading"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        # Read before an hour of grading, so that a mistake in it is known at once.
+        marks = read_marks(manual, load(exercise).QUESTIONS) if manual else []
+        columns = TextColumn("grading"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
         console = Console(stderr=True)
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("grading", total=None)
-            rows = grade_folder(
+            table = grade_folder(
                 exercise,
                 folder,
                 csv,
                 jobs=jobs,
                 seed=seed,
                 timeout=timeout,
+                retry=retry,
                 unsafe=unsafe,
                 progress=lambda done, of, row: bar.update(task, completed=done, total=of),
             )
-    count = Counter(row["status"] for row in rows.values())
-    typer.echo(f"{len(rows)} submissions in {csv}: " + ", ".join(f"{n} {status}" for status, n in count.most_common()))
+        for mark in table.merge(marks):
+            typer.echo(f"bncourse: {manual}, line {mark.line}: nothing was handed in by {mark.student!r}", err=True)
+        imports = table.write_imports()
+        pages = write_pages(feedback, table) if feedback else []
+    count = Counter(row["status"] for row in table.rows.values())
+    typer.echo(f"{len(table.rows)} submissions in {csv}: " + ", ".join(f"{n} {status}" for status, n in count.most_common()))
+    typer.echo(f"to import: {', '.join(map(str, imports))}")
+    if unread := sum(row["pending"] != "0" for row in table.rows.values()):
+        typer.echo(f"{unread} have a text for a person to read; merge the points with --manual")
+    for found in misconceptions(table)[:5]:
+        typer.echo(f"  {found['count']:4d} × {found['question']} {found['code']}")
+    if pages:
+        typer.echo(f"pages: {pages[0]} for you, {pages[0].parent / 'students'} for the students")
 
 
 if __name__ == "__main__":

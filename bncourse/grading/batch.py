@@ -1,26 +1,24 @@
 """Grading a folder: one row a submission, written as it comes, so that an interruption loses nothing."""
 
-import csv
 import hashlib
 import inspect
 import os
-import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 
+from . import calls, checks, shortcuts
 from .calls import Reply
-from .checks import load, one_line, run
+from .checks import one_line, run
 from .feedback import GradingError, Result
-from .shortcuts import Rules
 from .sandbox import Clock, Died, Limits, TooSlow, Worker, check_sandbox
+from .shortcuts import Rules
 from .submission import Unreadable, code_cells, find, read_bytes
+from .table import Row, Table, harmless
 
 MOST_FATAL_CELLS = 3
-WORST_FIRST = ("unreadable", "timeout", "crashed", "wrong", "ok")
-AGAIN = ("timeout", "crashed")  # perhaps only a busy machine: a second run tries these again
+WORST_FIRST = ("timeout", "crashed", "wrong", "ok")
 
 
 class Live:
@@ -112,17 +110,6 @@ class SandboxAnswers:
         return " ".join(told[:2])
 
 
-@dataclass
-class Row:
-    """One submission, graded."""
-
-    file: str
-    digest: str
-    status: str
-    results: dict[str, Result] = field(default_factory=dict)
-    message: str = ""
-
-
 def grade_cells(cells: list[str], module, seed: int, limits: Limits, unsafe: bool, slot: int = 0, live=None) -> tuple:
     """Status, results by question, and what to say about the cells."""
     answers = SandboxAnswers(cells, module.QUESTIONS, limits, unsafe, slot, live or Live())
@@ -142,89 +129,38 @@ def grade_cells(cells: list[str], module, seed: int, limits: Limits, unsafe: boo
     for name, result in results.items():
         if result.code == "missing" and trouble:
             results[name] = Result(name, 0, result.max, "wrong", "missing", f"{result.message} {trouble}")
-    statuses = {r.status for r in results.values()}
+    statuses = {"ok" if r.status == "pending" else r.status for r in results.values()}
     statuses |= {"timeout" if isinstance(end, TooSlow) else "crashed" for end in answers.fatal.values()}
     return next(s for s in WORST_FIRST if s in statuses), results, trouble if answers.fatal else ""
 
 
-class Table:
-    """The CSV: one row a submission, rewritten whole under another name and then renamed, so it is never half there."""
-
-    def __init__(self, path: Path, questions: dict):
-        self.path, self.questions, self.rows = path, questions, {}
-        per_question = [f"{q}{what}" for what in ("", "_status", "_misconception", "_feedback") for q in questions]
-        self.columns = ["file", "status", "points", "max", *per_question, "message", "digest"]
-        try:
-            if path.exists():
-                self.read()
-            self.write()
-        except OSError as error:
-            raise GradingError(f"cannot write {path}: {error.strerror or error}; choose another place with --csv") from None
-
-    def read(self) -> None:
-        other = GradingError(f"{self.path} exists and is not a grade table of this exercise; choose another name with --csv")
-        try:
-            with open(self.path, newline="", encoding="utf-8") as file:
-                reader = csv.DictReader(file, strict=True)
-                if reader.fieldnames != self.columns:
-                    raise other
-                self.rows = {row["file"]: row for row in reader}
-        except (ValueError, csv.Error):
-            raise other from None
-
-    def has(self, file: str, digest: str) -> bool:
-        row = self.rows.get(file)
-        return row is not None and row["digest"] == digest and row["status"] not in AGAIN
-
-    def add(self, row: Row) -> None:
-        results = row.results
-        cells = {"file": row.file, "status": row.status, "message": row.message, "digest": row.digest}
-        cells["points"] = f"{sum(r.points for r in results.values()):g}"
-        cells["max"] = f"{sum(q.points for q in self.questions.values()):g}"
-        for name in self.questions:
-            result = results.get(name)
-            cells[name] = f"{result.points:g}" if result else "0"
-            cells[f"{name}_status"] = result.status if result else row.status
-            cells[f"{name}_misconception"] = result.code if result else ""
-            cells[f"{name}_feedback"] = result.message if result else ""
-        self.rows[row.file] = cells
-        self.write()
-
-    def write(self) -> None:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
-        try:
-            with open(descriptor, "w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, self.columns)
-                writer.writeheader()
-                writer.writerows(self.rows[name] for name in sorted(self.rows))
-            os.chmod(temporary, 0o600)  # grades are nobody else's business
-            os.replace(temporary, self.path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-
-
 def cell_name(path: Path, folder: Path) -> str:
-    """A submission's name in the table. `=cmd.ipynb` would be a formula to a spreadsheet; `./=cmd.ipynb` is the same file."""
-    name = path.relative_to(folder).as_posix().encode("utf-8", "replace").decode()
-    return f"./{name}" if name[0] in "=+-@\t\r" else name
+    """A submission's name in the table; `./=cmd.ipynb` is the same file as `=cmd.ipynb`."""
+    return harmless(path.relative_to(folder).as_posix().encode("utf-8", "replace").decode())
+
+
+def checks_source(module) -> bytes:
+    """What a submission's points depend on besides itself: when it changes, everything is graded again."""
+    return "".join(inspect.getsource(part) for part in (module, checks, calls, shortcuts)).encode()
 
 
 def grade(exercise: str, folder: Path, table_path: Path, *, jobs: int = 0, seed: int | None = None,
-          timeout: float = 10.0, unsafe: bool = False, progress=lambda done, of, row: None) -> dict[str, dict]:  # fmt: skip
-    """Grades every notebook in `folder` into the CSV `table_path`; returns its rows by file.
+          timeout: float = 10.0, unsafe: bool = False, retry: bool = False,
+          progress=lambda done, of, row: None) -> Table:  # fmt: skip
+    """Grades every notebook in `folder` into the CSV `table_path`.
 
     `jobs`: submissions at a time (0: one a core). `seed`: of the drawn inputs, the same for every submission (None: fresh).
     `timeout`: seconds a cell or a call may take; a whole submission may take six times that. `progress(done, of, row)` is
-    called after each. Rows already in the table stay when neither file nor checks have changed. Raises `GradingError`.
+    called after each. Rows already in the table stay when neither file nor checks have changed, with `retry` only if they
+    neither ran out of time nor crashed. Raises `GradingError`.
     """
-    module = load(exercise)
+    module = checks.load(exercise)
     folder, paths = find(folder)
     check_sandbox(unsafe)
-    table = Table(table_path, module.QUESTIONS)
+    table = Table(table_path, exercise, module.QUESTIONS)
     limits = Limits(step=timeout)
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed
-    checks = inspect.getsource(module).encode()
+    source = checks_source(module)
     jobs = jobs or os.cpu_count() or 1
     slots, live = SimpleQueue(), Live()
     for slot in range(jobs):
@@ -234,8 +170,8 @@ def grade(exercise: str, folder: Path, table_path: Path, *, jobs: int = 0, seed:
         name, digest = cell_name(path, folder), ""
         try:
             content = read_bytes(path, folder)
-            digest = hashlib.sha256(checks + content).hexdigest()[:16]
-            if table.has(name, digest):
+            digest = hashlib.sha256(source + content).hexdigest()[:16]
+            if table.has(name, digest, retry):
                 return None
             cells = code_cells(content)
         except Unreadable as error:
@@ -246,7 +182,8 @@ def grade(exercise: str, folder: Path, table_path: Path, *, jobs: int = 0, seed:
         except GradingError:
             raise
         except Exception as error:  # a mistake of ours, which must not cost the rest of the class its grades
-            return Row(name, digest, "crashed", message=f"The grader itself failed ({type(error).__name__}); please report it.")
+            # Without a digest the next run tries it again.
+            return Row(name, "", "crashed", message=f"The grader itself failed ({type(error).__name__}); please report it.")
         finally:
             slots.put(slot)
 
@@ -256,10 +193,10 @@ def grade(exercise: str, folder: Path, table_path: Path, *, jobs: int = 0, seed:
             for done, future in enumerate(as_completed(futures), 1):
                 row = future.result()
                 if row:
-                    table.add(row)
+                    table.add(row, seed)
                 progress(done, len(paths), row)
         except BaseException:  # interrupted, or the sandbox broke: what is graded is in the table
             pool.shutdown(wait=False, cancel_futures=True)
             live.stop()
             raise
-    return table.rows
+    return table

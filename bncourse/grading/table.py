@@ -1,0 +1,227 @@
+"""The grade table: one row a submission, a person's marks merged in, and the files that Canvas and Moodle import."""
+
+import csv
+import os
+import re
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .feedback import GradingError, Result
+
+# Learning platforms pack submissions under names of their own: name, number, and what the student called the file.
+CANVAS = re.compile(r"(?P<name>[^_/]+)_(?:LATE_)?(?P<number>\d+)_\d+_[^/]*")
+MOODLE = re.compile(r"(?P<name>[^/]+?)_(?P<number>\d+)_assignsubmission_[^/]*(?:/.*)?")
+
+
+@dataclass
+class Row:
+    """One submission, graded. `file`: its path in the folder; `digest`: of its content and of the checks."""
+
+    file: str
+    digest: str
+    status: str
+    results: dict[str, Result] = field(default_factory=dict)
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Points that a person gives. `line`: where in the file, for messages."""
+
+    student: str
+    question: str
+    points: float
+    comment: str
+    line: int
+
+
+def harmless(name: str) -> str:
+    """`=cmd` would be a formula to a spreadsheet."""
+    return f"./{name}" if name[:1] in tuple("=+-@\t\r") else name
+
+
+def student_of(file: str, exercise: str) -> tuple[str, str]:
+    """Who handed in `file`, and the number their platform knows them by ("" if it does not say).
+
+    A file called after the exercise belongs to whoever its folder is called after (`jane/ex02.ipynb`); else the file's own
+    name is the student's (`jane.ipynb`, `tuesday/jane.ipynb`).
+    """
+    file = file.removeprefix("./")
+    found = MOODLE.fullmatch(file) or CANVAS.fullmatch(file.rpartition("/")[2])
+    if found:
+        return harmless(found["name"]), found["number"]
+    folder, _, name = file.rpartition("/")
+    return harmless(folder if folder and name.startswith(exercise) else file.removesuffix(".ipynb")), ""
+
+
+def write_csv(path: Path, columns: list[str], rows) -> None:
+    """Written whole under another name and then renamed, so the file is never half there."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(descriptor, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.chmod(temporary, 0o600)  # grades are nobody else's business
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+class Table:
+    """Rows by file. Every change is written at once, so an interruption loses nothing."""
+
+    def __init__(self, path: Path, exercise: str, questions: dict):
+        self.path, self.exercise, self.questions, self.rows = path, exercise, questions, {}
+        per_question = [f"{q}{what}" for what in ("", "_status", "_misconception", "_feedback") for q in questions]
+        self.columns = ["file", "status", "points", "max", *per_question]
+        self.columns += ["message", "pending", "student", "number", "seed", "digest"]
+        if path.exists():
+            self.read()
+        self.write()
+
+    def read(self) -> None:
+        other = GradingError(f"{self.path} exists and is not a grade table of this exercise; choose another name with --csv")
+        try:
+            with open(self.path, newline="", encoding="utf-8") as file:
+                reader = csv.DictReader(file, strict=True)
+                if reader.fieldnames != self.columns:
+                    raise other
+                self.rows = {row["file"]: row for row in reader}
+        except (ValueError, csv.Error):
+            raise other from None
+        except OSError as error:
+            raise self.cannot_write(error) from None
+
+    def cannot_write(self, error: OSError) -> GradingError:
+        kept = " What was written before is still there." if self.path.is_file() else ""
+        return GradingError(f"cannot write {self.path}: {error.strerror or error}; make room or choose another place with --csv.{kept}")
+
+    def has(self, file: str, digest: str, retry: bool) -> bool:
+        """Whether this very submission is graded. `retry`: not if it ran out of time or crashed."""
+        row = self.rows.get(file)
+        return row is not None and row["digest"] == digest and not (retry and row["status"] in ("timeout", "crashed"))
+
+    def add(self, row: Row, seed: int) -> None:
+        student, number = student_of(row.file, self.exercise)
+        cells = {"file": row.file, "status": row.status, "message": row.message, "digest": row.digest}
+        cells |= {"student": student, "number": number, "seed": str(seed)}
+        for name in self.questions:
+            result = row.results.get(name)
+            cells[name] = f"{result.points:g}" if result else "0"
+            cells[f"{name}_status"] = result.status if result else row.status
+            cells[f"{name}_misconception"] = result.code if result else ""
+            cells[f"{name}_feedback"] = result.message if result else ""
+        self.rows[row.file] = cells
+        self.add_up(cells)
+        self.write()
+
+    def add_up(self, cells: dict) -> None:
+        """`max` holds what is decided; a text that nobody has read yet is `pending`, and counts neither way."""
+        pending = {q for q in self.questions if cells[f"{q}_status"] == "pending"}
+        cells["points"] = f"{sum(float(cells[q]) for q in self.questions):g}"
+        cells["max"] = f"{sum(q.points for name, q in self.questions.items() if name not in pending):g}"
+        cells["pending"] = f"{sum(self.questions[name].points for name in pending):g}"
+
+    def merge(self, marks: list[Mark]) -> list[Mark]:
+        """Puts a person's points in the place of the check's. Returns the marks that fit no submission."""
+        unknown = []
+        for mark in marks:
+            rows = [r for r in self.rows.values() if mark.student in (r["student"], r["file"], r["number"])]
+            for cells in rows:
+                cells[mark.question] = f"{mark.points:g}"
+                cells[f"{mark.question}_status"] = "manual"
+                cells[f"{mark.question}_misconception"] = ""
+                cells[f"{mark.question}_feedback"] = mark.comment
+                self.add_up(cells)
+            if not rows:
+                unknown.append(mark)
+        self.write()
+        return unknown
+
+    def write(self) -> None:
+        try:
+            write_csv(self.path, self.columns, (self.rows[name] for name in sorted(self.rows)))
+        except OSError as error:
+            raise self.cannot_write(error) from None
+
+    def best(self) -> list[dict]:
+        """One row a student: of several submissions the one with most points."""
+        best = {}
+        for row in self.rows.values():
+            key = (row["student"], row["number"])
+            if key not in best or float(row["points"]) > float(best[key]["points"]):
+                best[key] = row
+        return [best[key] for key in sorted(best)]
+
+    def write_imports(self) -> list[Path]:
+        """Beside the table, what Canvas ("Import" in the gradebook) and Moodle ("Upload grading worksheet") read.
+
+        Either finds a student by the number in the file names it had packed; names of other files leave that to be filled in.
+        """
+        title, written = f"Exercise {int(self.exercise[2:])}", []
+        canvas = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", title]
+        moodle = ["Identifier", "Full name", "Grade", "Maximum Grade", "Feedback comments"]
+        full = sum(q.points for q in self.questions.values())
+        rows = {"canvas": [], "moodle": []}
+        for row in self.best():
+            told = [f"{q}: {row[f'{q}_feedback']}" for q in self.questions if row[f"{q}_feedback"]]
+            rows["canvas"].append({"Student": row["student"], "ID": row["number"], title: row["points"]})
+            rows["moodle"].append(
+                {
+                    "Identifier": f"Participant {row['number']}" if row["number"] else "",
+                    "Full name": row["student"],
+                    "Grade": row["points"],
+                    "Maximum Grade": f"{full:g}",
+                    "Feedback comments": "\n".join([row["message"], *told]).strip(),
+                }
+            )
+        for name, columns in (("canvas", canvas), ("moodle", moodle)):
+            path = self.path.with_name(f"{self.path.stem}-{name}.csv")
+            try:
+                write_csv(path, columns, rows[name])
+            except OSError as error:
+                raise GradingError(f"cannot write {path}: {error.strerror or error}; the grades are in {self.path}") from None
+            written.append(path)
+        return written
+
+
+def read_marks(path: Path, questions: dict) -> list[Mark]:
+    """A CSV with the columns student, question, points and perhaps comment. Raises `GradingError` naming the line."""
+
+    def wrong(line: int, what: str) -> GradingError:
+        return GradingError(f"{path}, line {line}: {what}")
+
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise GradingError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not text in UTF-8'}") from None
+    first = text.partition("\n")[0]
+    reader = csv.DictReader(text.splitlines(keepends=True), delimiter=";" if ";" in first and "," not in first else ",")
+    names = {(name or "").strip().lower(): name for name in reader.fieldnames or []}
+    missing = [name for name in ("student", "question", "points") if name not in names]
+    if missing:
+        raise wrong(1, f"no column {', '.join(missing)}; there have to be student, question and points (and perhaps comment)")
+    marks = {}
+    for cells in reader:
+        line = reader.line_num
+        student, question, points = ((cells[names[name]] or "").strip() for name in ("student", "question", "points"))
+        if not (student or question or points):
+            continue
+        if not student:
+            raise wrong(line, "no student: their name as in the column student of the grade table, or the file's")
+        if question not in questions:
+            raise wrong(line, f"no question {question!r}; there is {', '.join(questions)}")
+        try:
+            given = float(points.replace(",", "."))
+        except ValueError:
+            given = -1.0
+        if not 0 <= given <= questions[question].points:
+            raise wrong(line, f"{points!r} is not a number of points from 0 to {questions[question].points:g} for {question}")
+        if (student, question) in marks:
+            raise wrong(line, f"{student} has points for {question} in line {marks[student, question].line} already")
+        comment = (cells[names["comment"]] or "").strip() if "comment" in names else ""
+        marks[student, question] = Mark(student, question, given, comment, line)
+    return list(marks.values())
