@@ -87,6 +87,16 @@ def visible() -> list[Path]:
     return [place for place in dict.fromkeys(places) if place.exists()]
 
 
+def without_answers(inside: Path) -> list[str]:
+    """Closes the right answers, which are in the checks of the exercises: a worker has no use for them. `inside`: where
+    the sandbox has the package."""
+    package = PACKAGE if inside.parent == Path("/course") else inside
+    closed = sorted(package.glob("grading/ex*.py"))
+    mounts = [part for path in closed for part in ("--ro-bind", "/dev/null", str(inside / path.relative_to(package)))]
+    compiled = package / "grading" / "__pycache__"
+    return mounts + (["--tmpfs", str(inside / compiled.relative_to(package))] if compiled.is_dir() else [])
+
+
 def command(limits: Limits, unsafe: bool, slot: int, inside: list[str] | None = None) -> tuple[list[str], dict]:
     """The command that starts a worker (or `inside`, in the same sandbox), and its environment."""
     env = {
@@ -115,6 +125,8 @@ def command(limits: Limits, unsafe: bool, slot: int, inside: list[str] | None = 
         for parent in list(place.parents)[-2::-1]:  # outermost first; bubblewrap would close them to the worker's user
             mounts += ["--perms", "0755", "--dir", str(parent)]
         mounts += ["--ro-bind", str(place), str(place)]
+    for package in (Path("/course", PACKAGE.name), *(place / PACKAGE.name for place in visible())):
+        mounts += without_answers(package)
     return [
         "bwrap", *spaces, *powers, "--die-with-parent", "--new-session", *mounts,
         "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev",

@@ -4,6 +4,7 @@ All submissions are graded in one batch, and the tests look at its rows.
 """
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -76,6 +77,55 @@ for top in ({str(ROOT)!r}, "/work", "/home", "/tmp", "/course", "/mnt", "/srv", 
 if not found:
     raise FileNotFoundError("no solution, no table, no tests")
 """
+# The checks hold the right answers, and code that is put together while it runs cannot be read beforehand.
+BORROW = """
+import marshal, os
+load = __builtins__["__imp" + "ort__"]
+try:
+    right = load("bncourse.grading.ex01", fromlist=["x"]).batch_norm_backward
+except Exception:
+    import bncourse.grading
+    place = os.path.dirname(bncourse.grading.__file__)
+    compiled = os.path.join(place, "__pycache__", "ex01.cpython-%d%d.pyc" % __import__("sys").version_info[:2])
+    names = {}
+    exec(marshal.loads(open(compiled, "rb").read()[16:]), names)
+    right = names["batch_norm_backward"]
+def batch_norm_backward(dy, x, gamma, eps): return right(dy, x, gamma, eps)
+"""
+DETACHED = """
+import os, subprocess, sys, threading, time
+threading.Thread(target=time.sleep, args=(10**6,)).start()
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(10**6)"], start_new_session=True, close_fds=False)
+if os.fork() == 0:
+    os.setsid()
+    time.sleep(10**6)
+"""
+DEAF = """
+import signal
+for number in range(1, 65):
+    try:
+        signal.signal(number, signal.SIG_IGN)
+    except (OSError, ValueError):
+        pass
+while True:
+    try:
+        while True: pass
+    except BaseException:
+        pass
+"""
+UNWIND = """
+import sys
+sys.setrecursionlimit(10**9)
+def down(n): return down(n + 1) + 1
+down(0)
+"""
+EVIL_MODULES = """
+import builtins, json, struct, sys, torch
+builtins.open = builtins.isinstance = builtins.len = lambda *a, **k: 1
+json.dumps = lambda *a, **k: '{"points": 20}'
+sys.modules["bncourse.grading.wire"].frame = lambda *a: b""
+torch.Tensor.detach = lambda self: self * 0
+"""
 EQUAL = """
 class Equal:
     dtype, shape = "float32", (5, 5)
@@ -123,6 +173,18 @@ CASES = {
     "input": ("answer = input('?')", BEFORE, {"ok"}, {20}),
     "broken_cell": ("def batch_norm_eval(:\n    pass", BEFORE, {"ok"}, {20}),
     "deep_code": ("x = " + "-" * 200_000 + "1", AFTER, {"ok", "crashed"}, {0, 20}),
+    "borrow": (WRONG + BORROW, INSTEAD, {"wrong"}, {0}),
+    "detached": (DETACHED, AFTER, {"ok", "crashed"}, {20}),
+    "deaf": (DEAF, BEFORE, {"timeout"}, {20}),
+    "deep_recursion": (UNWIND, AFTER, {"ok", "crashed", "timeout"}, {20}),
+    "evil_modules": (EVIL_MODULES + WRONG, INSTEAD, {"wrong", "crashed"}, {0}),
+    "huge_answer": ("def batch_norm_eval(x, *_): return torch.zeros(2**27)", AFTER, {"wrong", "crashed"}, {17}),
+    "endless_answer": ("def batch_norm_eval(x, *_): return [[0.5] * 10**5] * 10**3", AFTER, {"wrong", "crashed"}, {17}),
+    "subclass": ("class T(torch.Tensor):\n    def __getattribute__(self, name): raise SystemExit\n"
+                 "def batch_norm_eval(x, *_): return x.as_subclass(T)", AFTER, {"wrong", "crashed"}, {17}),
+    "quiet_exit": ("import atexit, os\natexit.register(os._exit, 0)\nraise KeyboardInterrupt", AFTER, {"ok", "crashed"}, {20}),
+    "nul": ("x = 1\0", BEFORE, {"ok"}, {20}),
+    "surrogate": ("x = '\ud800'", BEFORE, {"ok"}, {20}),
     "answer_lost": ("del batch_norm_eval", AFTER, {"wrong"}, {17}),
 }  # fmt: skip
 
@@ -146,6 +208,10 @@ def grade_everything(folder, table):
     for name, (what, where, _, _) in CASES.items():
         cells = {BEFORE: [what, *right], AFTER: [*right, what], INSTEAD: [what]}[where]
         notebook(folder / f"{name}.ipynb", *cells)
+    retyped = json.loads(MASTER.read_text())
+    for cell in retyped["cells"]:
+        cell["cell_type"] = "raw" if cell["id"] == "ex01-q3-answer" else cell["cell_type"]
+    (folder / "retyped.ipynb").write_text(json.dumps(retyped))
     shutil.copy(MASTER, folder / "master.ipynb")
     (folder / "sub").mkdir()
     shutil.copy(STUDENT, folder / "sub" / "student.ipynb")
@@ -153,7 +219,8 @@ def grade_everything(folder, table):
     shutil.copy(STUDENT, folder / "=two\nlines.ipynb")
     write_unreadable(folder)
     before = tree(ROOT)
-    result = grade(folder, "--jobs", "2", "--timeout", str(STEP), "--seed", "7", csv=table)
+    pages = str(table.with_suffix(".pages"))
+    result = grade(folder, "--jobs", "2", "--timeout", str(STEP), "--seed", "7", "--feedback", pages, csv=table)
     assert result.exit_code == 0, result.output
     assert tree(ROOT) == before
 
@@ -227,7 +294,7 @@ def test_master_maximum_student_nothing_and_order_of_cells_does_not_matter(grade
     assert (found["shuffled.ipynb"]["status"], found["shuffled.ipynb"]["points"]) == ("ok", "20")
     for student in ("sub/student.ipynb", "./=two\nlines.ipynb"):
         assert (found[student]["status"], found[student]["points"]) == ("wrong", "0")
-    assert len(found) == len(CASES) + len(UNREADABLE) + 4
+    assert len(found) == len(CASES) + len(UNREADABLE) + 5
 
 
 def test_the_table_has_points_status_and_feedback_a_question(graded):
@@ -238,6 +305,18 @@ def test_the_table_has_points_status_and_feedback_a_question(graded):
     assert graded["exit_in_function.ipynb"]["q3_status"] == "crashed"
     assert graded["equal.ipynb"]["q1_misconception"] == "wrong_type"
     assert "no function batch_norm_eval" in graded["answer_lost.ipynb"]["q3_feedback"]
+
+
+def test_an_answer_in_a_cell_of_another_kind_is_missing_and_the_others_count(graded):
+    row = graded["retyped.ipynb"]
+    assert (row["status"], row["points"], row["q3_misconception"]) == ("wrong", "17", "missing")
+
+
+def test_every_submission_has_a_page_and_the_report_names_what_went_wrong(graded, tmp_path_factory):
+    shared = tmp_path_factory.getbasetemp()
+    pages = (shared if "PYTEST_XDIST_WORKER" not in os.environ else shared.parent) / "graded.pages"
+    assert len(list(pages.rglob("*.html"))) == len(graded) + 1
+    assert "wrong_type" in (pages / "index.html").read_text()
 
 
 def test_a_submission_writes_nothing_outside(graded):
@@ -267,6 +346,48 @@ def test_a_second_run_grades_only_what_is_new(sandbox, tmp_path):
     notebook(folder / "b.ipynb", WRONG)
     assert grade(folder, csv=table).exit_code == 0
     assert {name: row["points"] for name, row in rows(table).items()} == {"a.ipynb": "1", "b.ipynb": "0"}
+
+
+def test_what_crashed_is_graded_again_only_when_asked(sandbox, tmp_path):
+    folder, table = tmp_path / "class", tmp_path / "grades.csv"
+    folder.mkdir()
+    notebook(folder / "a.ipynb", "import os\nos._exit(0)", WRONG)
+    seeds = []
+    for more in ([], [], ["--retry"]):
+        assert grade(folder, *more, csv=table).exit_code == 0
+        seeds.append(rows(table)["a.ipynb"]["seed"])
+    assert seeds[0] == seeds[1] != seeds[2] and rows(table)["a.ipynb"]["status"] == "crashed"
+
+
+def test_the_same_seed_draws_the_same_inputs(sandbox, tmp_path):
+    # An answer that is right for some inputs only, so that its points tell which were drawn.
+    lucky = "import torch\ndef batch_norm(x, gamma, beta, eps):\n    raise ValueError(str(x.tolist()))"
+    notebook(tmp_path / "a.ipynb", lucky)
+    told = []
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        assert grade(tmp_path, "--seed", seed, csv=tmp_path / f"{name}.csv").exit_code == 0
+        told.append(rows(tmp_path / f"{name}.csv")["a.ipynb"]["q1_feedback"])
+    assert told[0] == told[1] != told[2]
+
+
+def test_marks_and_pages_from_the_command_line(sandbox, tmp_path):
+    folder = tmp_path / "class"
+    folder.mkdir()
+    notebook(folder / "jane.ipynb", WRONG)
+    marks, pages = tmp_path / "marks.csv", tmp_path / "pages"
+    marks.write_text("student,question,points,comment\njane,q1,3,Nearly.\njoe,q1,1,\n")
+    result = grade(folder, "--manual", str(marks), "--feedback", str(pages), csv=tmp_path / "g.csv")
+    assert result.exit_code == 0 and "line 3: nothing was handed in by 'joe'" in result.stderr
+    assert rows(tmp_path / "g.csv")["jane.ipynb"]["points"] == "3"
+    assert "Nearly." in (pages / "students" / "jane.html").read_text()
+    assert (tmp_path / "g-canvas.csv").exists() and (tmp_path / "g-moodle.csv").exists()
+    assert "line 2: no question" in grade(folder, "--manual", str(write(marks, "student,question,points\njane,q9,1\n")), csv=tmp_path / "h.csv").stderr
+    assert not (tmp_path / "h.csv").exists()
+
+
+def write(path, text: str):
+    path.write_text(text)
+    return path
 
 
 def test_interrupted_grading_keeps_what_is_done(sandbox, tmp_path):
