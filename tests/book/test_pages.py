@@ -4,8 +4,11 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import nbformat
 import pytest
 from bs4 import BeautifulSoup
+
+from bncourse.grading.masters import SOLUTION
 
 CHAPTERS = sorted((Path(__file__).parents[2] / "book").glob("[0-9][0-9]_*.ipynb"))
 
@@ -22,6 +25,24 @@ def test_every_chapter_is_in_the_book(html):
     assert CHAPTERS
     for path in CHAPTERS:
         assert (html / "book" / f"{path.stem}.html").exists(), f"{path.name} is not in _toc.yml"
+
+
+def test_every_exercise_is_in_the_book_without_its_solution(html, pages):
+    masters = sorted((Path(__file__).parents[2] / "exercises" / "masters").glob("*.ipynb"))
+    assert masters
+    texts = {file: page.get_text() for file, page in pages.items()}
+    texts |= {file: file.read_text("utf-8") for file in (html / "_sources").rglob("*") if file.is_file()}
+    for master in masters:
+        assert (html / "exercises" / f"{master.stem}.html").exists(), f"{master.name} is not in _toc.yml"
+        given = "\n".join(cell.source for cell in nbformat.read(master.parents[1] / master.name, as_version=4).cells)
+        cells = nbformat.read(master, as_version=4).cells
+        solved = [match[0] for cell in cells for match in SOLUTION.finditer(cell.source)]
+        solved += [cell.source for cell in cells if "solution" in cell.metadata.get("tags", [])]
+        lines = {line.strip() for text in solved for line in text.splitlines() if len(line.strip()) > 30} - {""}
+        telling = {line for line in lines if line not in given}
+        assert telling
+        for file, text in texts.items():
+            assert not (found := [line for line in telling if line in text]), f"{file}: {found}"
 
 
 def test_no_error_output(pages):

@@ -207,6 +207,7 @@ def grade_everything(folder, table):
     for name, (what, where, _, _) in CASES.items():
         cells = {BEFORE: [what, *right], AFTER: [*right, what], INSTEAD: [what]}[where]
         notebook(folder / f"{name}.ipynb", *cells)
+    (folder / "from_colab.ipynb").write_text(json.dumps(as_colab_saves(json.loads(MASTER.read_text()))))
     retyped = json.loads(MASTER.read_text())
     for cell in retyped["cells"]:
         cell["cell_type"] = "raw" if cell["id"] == "ex01-q3-answer" else cell["cell_type"]
@@ -222,6 +223,21 @@ def grade_everything(folder, table):
     result = grade(folder, "--jobs", "2", "--timeout", str(STEP), "--seed", "7", "--feedback", pages, csv=table)
     assert result.exit_code == 0, result.output
     assert tree(ROOT) == before
+
+
+def as_colab_saves(master: dict) -> dict:
+    """Its own metadata everywhere, no ids, an older minor format, outputs, and cells that the student has added."""
+    cells = []
+    for number, cell in enumerate(master["cells"]):
+        cell.pop("id")
+        cell["metadata"] = {"id": f"aB{number}", "colab": {"base_uri": "https://localhost:8080/"}, "cellView": "form"}
+        if cell["cell_type"] == "code":
+            cell["execution_count"], cell["outputs"] = number, [{"output_type": "stream", "name": "stdout", "text": ["x\n"] * 100}]
+        cells.append(cell)
+        cells.append({"cell_type": "code", "metadata": {}, "source": ["#@title My notes\n", "!nvidia-smi\n", "%timeit 1\n", "1 / 0"]})
+    metadata = {"accelerator": "GPU", "colab": {"provenance": [], "gpuType": "T4", "include_colab_link": True}}
+    metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 0}
 
 
 UNREADABLE = {
@@ -291,9 +307,10 @@ def test_master_maximum_student_nothing_and_order_of_cells_does_not_matter(grade
     found = graded
     assert (found["master.ipynb"]["status"], found["master.ipynb"]["points"]) == ("ok", "20")
     assert (found["shuffled.ipynb"]["status"], found["shuffled.ipynb"]["points"]) == ("ok", "20")
+    assert (found["from_colab.ipynb"]["status"], found["from_colab.ipynb"]["points"]) == ("ok", "20")
     for student in ("sub/student.ipynb", "./=two\nlines.ipynb"):
         assert (found[student]["status"], found[student]["points"]) == ("wrong", "0")
-    assert len(found) == len(CASES) + len(UNREADABLE) + 5
+    assert len(found) == len(CASES) + len(UNREADABLE) + 6
 
 
 def test_the_table_has_points_status_and_feedback_a_question(graded):
