@@ -74,6 +74,7 @@ def grade(
     unsafe: Annotated[bool, typer.Option("--unsafe", help="Without a sandbox. Only for code you trust.")] = False,
 ) -> None:
     """Grade every notebook in a folder. Linux only; student code runs in a sandbox (bubblewrap)."""
+    import time
     from collections import Counter
 
     from rich.console import Console
@@ -91,6 +92,12 @@ def grade(
         console = Console(stderr=True)
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("grading", total=None)
+            started, graded = time.monotonic(), []
+
+            def progress(done: int, of: int, row) -> None:
+                graded.extend([row] if row else [])
+                bar.update(task, completed=done, total=of)
+
             table = grade_folder(
                 exercise,
                 folder,
@@ -100,14 +107,17 @@ def grade(
                 timeout=timeout,
                 retry=retry,
                 unsafe=unsafe,
-                progress=lambda done, of, row: bar.update(task, completed=done, total=of),
+                progress=progress,
             )
+        seconds = time.monotonic() - started
         for mark in table.merge(marks):
             typer.echo(f"bncourse: {manual}, line {mark.line}: nothing was handed in by {mark.student!r}", err=True)
         imports = table.write_imports()
         pages = write_pages(feedback, table) if feedback else []
     count = Counter(row["status"] for row in table.rows.values())
     typer.echo(f"{len(table.rows)} submissions in {csv}: " + ", ".join(f"{n} {status}" for status, n in count.most_common()))
+    if graded:
+        typer.echo(f"graded now: {len(graded)} in {seconds:.0f} s, {seconds / len(graded):.1f} s each")
     typer.echo(f"to import: {', '.join(map(str, imports))}")
     if unread := sum(row["pending"] != "0" for row in table.rows.values()):
         typer.echo(f"{unread} have a text for a person to read; merge the points with --manual")
