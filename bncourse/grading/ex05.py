@@ -397,7 +397,10 @@ DG = named(
 
 def describe_weight(got: torch.Tensor, trial) -> str:
     unit = int((got - trial.right[0]).abs().flatten(1).amax(1).argmax())
-    return f"The weights that come into unit {unit} have length {got[unit].norm():.3g} in your w, and g is {float(trial.args[1][unit]):.3g} there. How should the two be related?"
+    return (
+        f"The weights that come into unit {unit} have length {got[unit].norm():.3g} in your w, and g is "
+        f"{float(trial.args[1][unit]):.3g} there. How should the two be related?"
+    )
 
 
 def describe_dv(got: torch.Tensor, trial) -> str:
@@ -418,7 +421,10 @@ def describe_dv(got: torch.Tensor, trial) -> str:
 
 def describe_dg(got: torch.Tensor, trial) -> str:
     unit = int((got - trial.right[2]).abs().argmax())
-    return f"Unit {unit}: your dg is {float(got[unit]):.3g}. Move g a little, with v held fast: along which vector does w[{unit}] move?"
+    return (
+        f"Unit {unit}: your dg is {float(got[unit]):.3g}. Move g a little, with v held fast: along which vector does "
+        f"w[{unit}] move?"
+    )
 
 
 def check_q3(ask: Ask, rng, marks: Marks) -> None:
@@ -525,6 +531,8 @@ ROW_SAYINGS = [
      "factor on the unit's weights (C, D, H)? It does not matter how many units have one."),
     (("batch",), "G", "bias", "Add a constant to one unit for all examples (G), and its mean over the batch moves as well. "
      "What is left after batch norm? It is why layers before it have no bias."),
+    (("weight",), "CH", "direction", "Weight norm keeps the direction of each unit's v, and g sets the length. Which of C and H turn a "
+     "unit's v?"),
     (("layer", "rms"), "H", "half", "Half of the units three times as large (H): does {name} have one size for each half?"),
     (("group",), "H", "own_group", "The first half of the units is one group (H), with a size of its own. Try it."),
     (("layer", "group"), "BE", "common_shift", "Is a constant that all units of an example share (B) seen after the mean over "
@@ -554,8 +562,8 @@ def judge_row(name: str, got: set, right: set) -> None:
             raise Feedback(code, f"Row {name!r}: " + saying.format(name=f"{name} norm" if name != "rms" else "RMS norm"))
     raise Feedback(
         f"row_{name}",
-        f"Row {name!r}: {len(wrong)} of its {len(LETTERS)} entries {'is' if len(wrong) == 1 else 'are'} wrong. Write each change as a function and try them one at a "
-        "time; does the size change, and does anything that shares it?",
+        f"Row {name!r}: not right yet in {len(wrong)} of its {len(LETTERS)} entries. Write each change as a function and try "
+        "them one at a time. Which values share a statistic, and are all of them hit alike?",
     )
 
 
@@ -565,7 +573,10 @@ def check_q4(ask: Ask, rng, marks: Marks) -> None:
         raise Feedback("wrong_type", f"answer_q4 has to be a dict with the keys {', '.join(map(repr, NORMALIZERS))}.")
     rows, right = {name: read_row(table, name) for name in NORMALIZERS}, blind(rng)
     if all(rows[name] == set(LETTERS) - right[name] for name in NORMALIZERS):
-        raise Feedback("turned_round", "You list what each normalizer *sees*. Asked for are the changes that leave its output as it is.")
+        raise Feedback(
+            "turned_round",
+            "You list what each normalizer *sees*. Asked for are the changes that leave its output as it is.",
+        )
     if not any(rows.values()):
         raise Feedback("nothing", "Every row is empty: then nothing would be normalized. Start with change A and layer norm.")
     for name in NORMALIZERS:
@@ -636,8 +647,13 @@ def accuracy(norm: str, batch_size: int, **options) -> float:
 @lru_cache(1)
 def lost() -> tuple[float, float]:
     """Points lost by batch norm from a batch of 32 to one of 2, and by group norm from groups of 8 to pairs at batch 32."""
-    batch = accuracy("batch", 32) - accuracy("batch", 2)
-    return batch, accuracy("group", 32, num_groups=8) - accuracy("group", 32, num_groups=32)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # for networks this small more are slower
+    try:
+        batch = accuracy("batch", 32) - accuracy("batch", 2)
+        return batch, accuracy("group", 32, num_groups=8) - accuracy("group", 32, num_groups=32)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def judge_lost(got: list[float]) -> None:
@@ -653,10 +669,11 @@ def judge_lost(got: list[float]) -> None:
         if close(mended, right, LOST_WITHIN):
             raise Feedback(code, message)
     first = abs(got[0] - right[0]) > LOST_WITHIN
+    rows = "batch 32 minus batch 2" if first else "groups of 8 minus groups of 2, both at batch 32"
     raise Feedback(
         "unknown",
         f"{'Batch' if first else 'Group'} norm's loss is off by more than {LOST_WITHIN} points. It is the difference of two "
-        f"rows of the figure, {'batch 32 minus batch 2' if first else 'groups of 8 minus groups of 2, both at batch 32'}, mean over the seeds.",
+        f"rows of the figure, {rows}, in means over the seeds.",
     )
 
 
