@@ -101,6 +101,8 @@ class Reply:
 
 
 def describe(obj, depth: int = 0) -> Value:
+    """`depth`: 0 for what a function returned, where an array is a mistake worth a word; inside of lists and in variables
+    it is as good as a list."""
     if isinstance(obj, torch.Tensor):
         dtype, shape = str(obj.dtype).removeprefix("torch."), tuple(obj.shape)
         if dtype not in DTYPES or obj.layout is not torch.strided or obj.numel() > LARGEST:
@@ -108,6 +110,8 @@ def describe(obj, depth: int = 0) -> Value:
         return Value("tensor", dtype, shape, np.array(obj.detach().cpu().numpy(), copy=True, order="C"))
     if isinstance(obj, np.generic):
         obj = obj.item()
+    if isinstance(obj, np.ndarray) and depth and obj.size <= MOST_ITEMS:
+        obj = obj.tolist()
     kind = type(obj)
     if kind in (bool, float, type(None)) or (kind is int and abs(obj) < 2**63):
         return Value(kind.__name__, plain=obj)
@@ -125,7 +129,7 @@ def describe(obj, depth: int = 0) -> Value:
 def reseed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed also notes it for GPUs, which takes 2 ms
 
 
 def call(namespace: dict, name: str, args: list, seed: int, rules: Rules = Rules()) -> Reply:
@@ -151,7 +155,7 @@ def call(namespace: dict, name: str, args: list, seed: int, rules: Rules = Rules
 
 def value_of(namespace: dict, name: str) -> Reply:
     """The value of `name`, for answers that are numbers, words or text."""
-    return Reply("returned", [describe(namespace[name])]) if name in namespace else Reply("missing", text="absent")
+    return Reply("returned", [describe(namespace[name], depth=1)]) if name in namespace else Reply("missing", text="absent")
 
 
 def last_line(error: BaseException) -> str:

@@ -229,7 +229,8 @@ def judge(trials: list[Trial], index: int, label: str, misconceptions: list[Misc
                 "precision_lost",
                 f"{label} is right to about five digits only, for float64 input. Something in between is float32.",
             )
-        raise Feedback("unknown", f"{describe(got, trial)} (Your function was {shapes(trial.args)}.)")
+        where = f" (Your function was {shapes(trial.args)}.)" if tensors_in(trial.args) else ""
+        raise Feedback("unknown", describe(got, trial) + where)
 
 
 def explains(misconception: Misconception, trial: Trial, got: torch.Tensor) -> bool:
@@ -298,7 +299,7 @@ def run(name: str, question, answers, seed: int) -> Result:
         if found and found != UNREAD:
             raise Feedback("shortcut", shortcut(question.answer, found))
         question.check(ask, rng, marks)
-        if found == UNREAD and not question.rules.anything:  # a function is there all the same
+        if found == UNREAD and marks.points and not question.rules.anything:  # a function is there all the same
             marks.points = 0
             raise Feedback("unread", f"{question.answer} works, but its code is nowhere to be read. Write it with def in a cell.")
     except Feedback as feedback:

@@ -34,6 +34,7 @@ def judge(question, code: str):
     ("answer_q1 = 0.2541", ""),
     ("answer_q1 = torch.tensor(0.25)", ""),
     ("import numpy; answer_q1 = numpy.float32(0.25)", ""),
+    ("import numpy; answer_q1 = numpy.array(0.25)", ""),
     ("answer_q1 = 1 / 16", "squared"),
     ("answer_q1 = 3", "unknown"),
     ("answer_q1 = ...", "not_started"),
