@@ -251,10 +251,13 @@ PREDICTION = [
 
 def describe_prediction(got, trial: Trial) -> str:
     given = trial.args[0]
-    name = f"a leaky ReLU of slope {given.args[0]:.2f}" if given.maker == "bent" else "tanh({:.2f} z + {:.2f})".format(*given.args)
+    if given.maker == "squashed":
+        name = "tanh({:.2f} z + {:.2f})".format(*given.args)
+    else:
+        name = "φ(z) = z" if given.args == (1.0,) else f"a leaky ReLU of slope {given.args[0]:.2f}"
     return (
-        f"For {name} you predict {float(got):.3f}, which is farther off than rounding explains. Try φ(z) = z, where nothing is lost on the way "
-        "up or down and the factor has to be 1, and then ReLU, for which chapter 09 derives it."
+        f"For {name} you predict {float(got):.3f}, which is farther off than rounding explains. For φ(z) = z nothing is lost on the "
+        "way up or down, and the factor has to be 1; for ReLU chapter 09 derives it. What do you get for these two?"
     )
 
 
