@@ -597,7 +597,7 @@ QUESTIONS = {
         "answer_q6",
         {
             "why short weights rule out no function, where weights are scale-invariant": 1,
-            "evidence from your own run: who had long weights, and what it computed": 1,
+            "evidence from your own run, with a number: who had long weights, and what it computed": 1,
             "what weight decay does to such weights instead": 1,
             "where the sentence could still be right, or where your evidence ends": 1,
         },
