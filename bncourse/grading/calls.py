@@ -26,14 +26,15 @@ DEEPEST = 4  # lists in lists
 
 @dataclass(frozen=True)
 class Given:
-    """A function that an answer is handed, such as a loss: `maker(*args)` of the exercise's module, built where it is used."""
+    """A function that an answer is handed, such as a loss: `maker(*args)` of `given.exNN`, built where it is used. It is not
+    in the exercise's own module because that one, with the right answers, is closed to student code."""
 
     exercise: str
     maker: str
     args: tuple = ()
 
     def build(self):
-        return getattr(importlib.import_module(f"{__package__}.{self.exercise}"), self.maker)(*map(hand_over, self.args))
+        return getattr(importlib.import_module(f"{__package__}.given.{self.exercise}"), self.maker)(*map(hand_over, self.args))
 
 
 def hand_over(arg):

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from .calls import NamespaceAnswers, Reply, hand_over, is_number, tensors_in
+from .calls import NamespaceAnswers, Reply, Value, hand_over, is_number, tensors_in
 from .feedback import Feedback, GradingError, Marks, Result, Results
 from .shortcuts import SHOW, UNREAD, Rules
 
@@ -169,11 +169,10 @@ def output(trial: Trial, index: int, label: str) -> torch.Tensor:
         if [v.type for v in reply.values] == ["NoneType"]:
             raise Feedback("returned_nothing", "Your function returned None. Is the return statement missing?")
         raise Feedback("wrong_count", f"Return {len(right)} tensors; yours returned {len(reply.values)}.")
-    if len(right) == 1 and reply.is_tuple:
-        raise Feedback("wrong_type", f"Return one tensor, not a tuple or list of {len(reply.values)}.")
-    value, dtype = reply.values[index], str(first_dtype(trial.args)).removeprefix("torch.")
-    if right[index].dim() == 0 and value.type in ("float", "int") and is_number(value.plain):
-        return torch.tensor(value.plain, dtype=torch.float64)  # one number may be a tensor or a number
+    value = only_one(reply, right[0].dim()) if len(right) == 1 else reply.values[index]
+    dtype = str(first_dtype(trial.args)).removeprefix("torch.")
+    if right[index].dim() == 0 and one_number(value) is not None:
+        return torch.tensor(one_number(value), dtype=torch.float64)
     if value.type == "NoneType":
         raise Feedback("returned_nothing", "Your function returned None. Is the return statement missing?")
     if value.type != "tensor":
@@ -182,16 +181,35 @@ def output(trial: Trial, index: int, label: str) -> torch.Tensor:
     expected = tuple(right[index].shape)
     if value.shape != expected:
         raise Feedback("wrong_shape", f"{label} has shape {value.shape}; it has to be {expected} when {where}.")
-    if value.dtype != dtype:
+    if value.dtype not in (dtype, ""):
         raise Feedback(
             "wrong_dtype",
             f"{label} is {one_line(value.dtype)} although the input is {dtype}. Something in between is created with a fixed "
             "type, for instance torch.zeros(…) without dtype=x.dtype.",
         )
+    if value.array is None:
+        raise Feedback("wrong_type", f"{label} has to be an ordinary, dense tensor of a sensible size.")
     if not np.isfinite(value.array).all():
         bad = "NaN" if np.isnan(value.array).any() else "infinity"
         raise Feedback("nan", f"{label} holds {bad} when {where}. Which root or division can go wrong?")
     return torch.from_numpy(value.array).double()
+
+
+def one_number(value: Value) -> float | None:
+    """A number, or a tensor of one element: nobody loses a point for that."""
+    if value.array is not None and value.array.size == 1 and value.dtype.startswith("float"):
+        return float(value.array.reshape(()))
+    return float(value.plain) if is_number(value.plain) else None
+
+
+def only_one(reply: Reply, axes: int) -> Value:
+    """The one thing that was returned; a list of numbers is as good as a tensor of one axis."""
+    if not reply.is_tuple:
+        return reply.values[0]
+    numbers = [one_number(value) for value in reply.values]
+    if axes != 1 or not numbers or None in numbers:
+        raise Feedback("wrong_type", f"Return one tensor, not a tuple or list of {len(reply.values)}.")
+    return Value("tensor", "", (len(numbers),), np.array(numbers, dtype=np.float64))
 
 
 def one_line(text: str) -> str:

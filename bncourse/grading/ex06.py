@@ -14,79 +14,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .calls import Given, Reply, Value, is_number
+from .calls import Given, is_number
 from .checks import VALUE, Ask, Misconception, Question, Trial, Written, changed, judge, output
 from .feedback import Feedback, Marks
-
-
-# ---- what an answer may look like ------------------------------------------------------------------------------------
-
-
-def as_number(reply: Reply) -> Reply:
-    """A tensor of one element is a number: nobody loses a point for that."""
-    (value,) = reply.values if len(reply.values) == 1 else [None]
-    if value is None or value.array is None or value.array.size != 1 or not value.dtype.startswith("float"):
-        return reply
-    return replace(reply, values=[Value("float", plain=float(value.array.reshape(())))])
-
-
-def as_tensor(reply: Reply) -> Reply:
-    """A list of numbers is a tensor."""
-    values = [as_number(replace(reply, values=[value])).values[0].plain for value in reply.values]
-    if not reply.is_tuple or not values or not all(map(is_number, values)):
-        return reply
-    array = np.array(values, dtype=np.float64)
-    return replace(reply, values=[Value("tensor", "float64", array.shape, array)], is_tuple=False)
-
-
-def ask_for(form, ask: Ask, args: tuple, right, tolerance: float | None = None) -> Trial:
-    """A trial whose reply is brought into a `form`."""
-    trial = ask.trial(args, right, tolerance)
-    return replace(trial, reply=form(trial.reply))
 
 
 def after(marks: Marks) -> None:
     """For a part that says nothing on its own: fails when an earlier one did."""
     if marks.feedback:
         raise marks.feedback[0]
-
-
-# ---- functions that answers are handed -------------------------------------------------------------------------------
-
-
-def plain_loss(x: torch.Tensor, target: torch.Tensor):
-    """loss(weights) of a tanh network without normalization."""
-
-    def loss(weights):
-        h = x
-        for w in weights:
-            h = torch.tanh(h @ w)
-        return ((h - target) ** 2).sum()
-
-    return loss
-
-
-def normalized_loss(x: torch.Tensor, target: torch.Tensor):
-    """loss(weights) of a ReLU network with batch norm behind every matrix, without ε: scale-invariant in each."""
-
-    def loss(weights):
-        h = x
-        for w in weights:
-            y = h @ w
-            var, mean = torch.var_mean(y, 0, correction=0)
-            h = torch.relu((y - mean) / var.sqrt())
-        return ((h - target) ** 2).sum()
-
-    return loss
-
-
-def bent(slope: float):
-    """A leaky ReLU; the identity for slope 1."""
-    return lambda z: torch.where(z > 0, z, slope * z)
-
-
-def squashed(steepness: float, shift: float):
-    return lambda z: torch.tanh(steepness * z + shift)
 
 
 def gradient_norms(loss, weights) -> torch.Tensor:
@@ -187,7 +123,7 @@ def describe_growth(got, trial: Trial) -> str:
 def check_q1(ask: Ask, rng, marks: Marks) -> None:
     # The second is long enough for every mean to give another number; the others have layers of different shapes.
     shapes = [[3, 6, 2], [4] * int(rng.integers(6, 9)), rng.integers(2, 7, 5).tolist()]
-    trials = [ask_for(as_number, ask, draw_problem(rng, "plain_loss", sizes, 0.7), growth, 1e-6) for sizes in shapes]
+    trials = [ask.trial(draw_problem(rng, "plain_loss", sizes, 0.7), growth, 1e-6) for sizes in shapes]
     with marks.part(3):
         judge(trials, 0, "The growth", GROWTH, describe_growth)
 
@@ -266,7 +202,7 @@ def check_q2(ask: Ask, rng, marks: Marks) -> None:
     even_handed = [("bent", (1.0,)), ("squashed", (float(steep[0]), 0.0)), ("squashed", (0.5, 0.0))]
     with_a_mean = [("bent", (float(rng.uniform(0.25, 0.4)),)), ("squashed", (float(steep[1]), float(shift[1]))), ("bent", (0.0,))]
     parts = [
-        [ask_for(as_number, ask, (Given("ex06", *maker),), predict_growth, 0.012) for maker in makers]
+        [ask.trial((Given("ex06", *maker),), predict_growth, 0.012) for maker in makers]
         for makers in (even_handed, with_a_mean)
     ]
     # Points for each part; but the reason is looked for in both, since odd activations cannot show every mistake.
@@ -581,7 +517,7 @@ def check_q5(ask: Ask, rng, marks: Marks) -> None:
     constant = [(torch.full((int(n),), float(rng.uniform(0.2, 1)), dtype=torch.float64), float(rng.uniform(0.05, 0.2)))
                 for n in (1, *rng.integers(5, 12, 2))]  # fmt: skip
     changing = [(torch.from_numpy(rng.uniform(0.2, 1, int(n))), float(rng.uniform(0.05, 0.2))) for n in rng.integers(5, 12, 2)]
-    parts = [[ask_for(as_tensor, ask, args, twin) for args in cases] for cases in (constant, changing)]
+    parts = [[ask.trial(args, twin) for args in cases] for cases in (constant, changing)]
     for points, trials in zip((1, 2), parts):
         with marks.part(points):
             judge(trials, 0, "What you return", TWINS, describe_twin)
