@@ -342,7 +342,7 @@ def network_loss(norm: bool, activation: str, squared: bool):
         for W in weights[:-1]:
             z = h @ W
             if norm:
-                z = (z - z.mean(0)) / torch.sqrt(z.var(0, correction=0) + 1e-5)
+                z = (z - z.mean(0)) / torch.sqrt(z.var(0, correction=0) + 1e-9)
             h = act(z)
         out = h @ weights[-1]
         return ((out - y) ** 2).sum(1).mean() / 2 if squared else F.cross_entropy(out, y)
@@ -357,28 +357,31 @@ def gradients(loss, weights, x, y) -> list[torch.Tensor]:
 
 def one_after_another(loss, weights, x, y, lr):
     """The step as it is not: each layer moves by its gradient in the network whose lower layers have already moved."""
-    moved = list(weights)
-    for i in range(len(moved)):
-        moved[i] = moved[i] - lr * gradients(loss, moved, x, y)[i]
-    return moved
+    new = list(weights)
+    for i in range(len(new)):
+        new[i] = new[i] - lr * gradients(loss, new, x, y)[i]
+    return new
 
 
-def at_once(loss, weights, x, y, lr):
-    return [W - lr * g for W, g in zip(weights, gradients(loss, weights, x, y))]
-
-
-def compared(loss, weights, x, y, lr, *, moves=lambda j, i: j < i, step=at_once, start=None, together=False):
+def compared(loss, weights, x, y, lr, *, moves=lambda j, i: j < i, start=None, rate=lambda lr: lr, sequential=False,
+             together=False, accumulate=False):  # fmt: skip
     """G and G′ of every layer i. `moves(j, i)`: whether layer j has taken its step in G′; `start(j, i)`: whether it has in
-    G. `together`: the gradients of all layers in place of layer i's."""
-    new, k = step(loss, weights, x, y, lr), len(weights)
+    G. `together`: the gradients of all layers in place of layer i's. `accumulate`: G′ as .grad holds it when it is never set
+    back to zero."""
+    old = gradients(loss, weights, x, y)
+    if sequential:
+        new = one_after_another(loss, weights, x, y, lr)
+    else:
+        new = [W - rate(lr) * g for W, g in zip(weights, old)]
 
     def after(chosen, i):
-        return gradients(loss, [new[j] if chosen(j, i) else weights[j] for j in range(k)], x, y)
+        return gradients(loss, [new[j] if chosen(j, i) else weights[j] for j in range(len(new))], x, y)
 
-    old = gradients(loss, weights, x, y)
-    pairs = [(after(start, i) if start else old, after(moves, i)) for i in range(k)]
+    pairs = [(after(start, i) if start else old, after(moves, i)) for i in range(len(new))]
     if together:
         return [tuple(torch.cat([v.flatten() for v in side]) for side in pair) for pair in pairs]
+    if accumulate:
+        return [(old[i], old[i] + sum(G_prime[i] for _, G_prime in pairs[: i + 1])) for i in range(len(new))]
     return [(G[i], G_prime[i]) for i, (G, G_prime) in enumerate(pairs)]
 
 
@@ -398,14 +401,6 @@ def definition(loss, weights, x, y, lr):
     """Definition 2.1 of Santurkar et al. 2018: distances and cosines, layer 1 first."""
     pairs = compared(loss, weights, x, y, lr)
     return tuple(torch.stack([measure(g, h) for g, h in pairs]) for measure in (distance, cosine))
-
-
-def full_step(loss, weights, x, y, lr):
-    return at_once(loss, weights, x, y, 1.0)
-
-
-def uphill(loss, weights, x, y, lr):
-    return at_once(loss, weights, x, y, -lr)
 
 
 MOVES = [
@@ -428,12 +423,14 @@ MOVES = [
     ("only_itself", dict(moves=lambda j, i: j == i), "In your G′ layer i has moved and the layers below it have not: that is the "
      "other way round."),
     ("nothing_moved", dict(moves=lambda j, i: False), "You report no shift for any layer: your two gradients are the same. Has "
-     "anything moved when the second one is taken?"),
-    ("sequential", dict(step=one_after_another), "Your layers step one after another: each takes its gradient in a network whose "
+     "anything moved when the second one is taken? Or are both names for one tensor that was changed in between?"),
+    ("accumulated", dict(accumulate=True), "Your second gradient still holds the first: `.backward()` *adds* to `.grad`. Where is it "
+     "set back to zero? (The function `gradients` above starts afresh each time.)"),
+    ("sequential", dict(sequential=True), "Your layers step one after another: each takes its gradient in a network whose "
      "lower layers have already moved. Layers 1 and 2 come out right, layer 3 does not. At which weights does an optimizer "
      "compute all gradients?"),
-    ("ascent", dict(step=uphill), "Your layers go uphill: the step has the wrong sign. Right for a learning rate of −lr."),
-    ("lr_forgotten", dict(step=full_step), "The learning rate has no effect on your answer. How far do the layers go in one step?"),
+    ("ascent", dict(rate=lambda lr: -lr), "Your layers go uphill: the step has the wrong sign. Right for a learning rate of −lr."),
+    ("lr_forgotten", dict(rate=lambda lr: 1), "The learning rate has no effect on your answer. How far do the layers go in one step?"),
     ("all_layers", dict(together=True), "You compare the gradients of *all* layers at once. Layer i is the one whose target may "
      "have moved: take its gradient only."),
 ]  # fmt: skip
@@ -451,8 +448,8 @@ def spectral(g, h):
     return torch.linalg.matrix_norm(g - h, 2)
 
 
-SQUARED = "Your distances are right, but squared. ‖G − G′‖ has the unit of a gradient."
-RELATIVE = "Your distances are divided by the size of a gradient. That is a useful number too (chapter 05 uses it), but not the one asked for."
+SQUARED = "You report squared distances. ‖G − G′‖ has the unit of a gradient: which step is missing?"
+RELATIVE = "You divide the distances by the size of a gradient. That is a useful number too (chapter 05 uses it), but not the one asked for."
 LENGTHS = "You subtract lengths. Two gradients can be equally long and point in opposite directions: take the difference first, then its length."
 SPECTRAL = "You take the largest singular value: torch.linalg.norm(M, 2) of a matrix means that. Here a weight matrix is one long list of numbers."
 TOO_LONG = "That is the product of the two gradients. A cosine does not change when a gradient is twice as long: divide by both lengths."
@@ -555,18 +552,19 @@ def draw_network(rng, layers: int, norm: bool, activation: str, squared: bool) -
 
 
 def moved(trial: Trial) -> bool:
-    """Whether the network, or the batch, is somewhere else afterwards. Moving it and back again leaves a last digit, which is
+    """Whether the network, or the batch, is somewhere else afterwards. Moving it there and back changes a last digit, which is
     forgiven."""
-    pairs = zip(tensors_in(trial.args), trial.reply.inputs, strict=False)
-    return any(a.array is None or a.shape != tuple(t.shape) or not np.allclose(a.array, t.numpy()) for t, a in pairs)
+    before, after = tensors_in(trial.args), trial.reply.inputs
+    return len(before) != len(after) or any(
+        a.array is None or a.shape != tuple(b.shape) or not np.allclose(a.array, b.numpy()) for b, a in zip(before, after)
+    )
 
 
 def check_q3(ask: Ask, rng, marks: Marks) -> None:
     cases = [
         draw_network(rng, 3, False, "tanh", False),
-        draw_network(rng, 4, True, "tanh", False),
-        draw_network(rng, 2, False, "relu", False),
-        draw_network(rng, 4, False, "none", True),
+        draw_network(rng, 3, True, "relu", False),
+        draw_network(rng, 3, False, "none", True),
         draw_pencil(rng),
     ]
     known = {}
@@ -601,7 +599,7 @@ def received(weights, x, norm: bool) -> list[torch.Tensor]:
     h, zs = x, []
     for W in weights[:-1]:
         z = h @ W
-        zs.append((z - z.mean(0)) / torch.sqrt(z.var(0, correction=0) + 1e-5) if norm else z)
+        zs.append((z - z.mean(0)) / torch.sqrt(z.var(0, correction=0) + 1e-9) if norm else z)
         h = torch.relu(zs[-1])
     return zs
 
@@ -614,7 +612,7 @@ def one_run(norm: bool, images, labels, lr: float, seed: int) -> dict[str, float
     for step in range(STEPS):
         rows = torch.randint(len(images), (BATCH,), generator=draw)
         x, y = images[rows], labels[rows]
-        new = at_once(loss, weights, x, y, lr)
+        new = [W - lr * g for W, g in zip(weights, gradients(loss, weights, x, y))]
         if step % EVERY == 0:
             cosines.append(definition(loss, weights, x, y, lr)[1][1:].mean())
             both = zip(received(weights, fixed, norm), received(new, fixed, norm))
