@@ -172,7 +172,7 @@ def output(trial: Trial, index: int, label: str) -> torch.Tensor:
     value = only_one(reply, right[0].dim()) if len(right) == 1 else reply.values[index]
     dtype = str(first_dtype(trial.args)).removeprefix("torch.")
     if right[index].dim() == 0 and one_number(value) is not None:
-        return torch.tensor(one_number(value), dtype=torch.float64)
+        value = Value("tensor", "", (), np.array(one_number(value)))
     if value.type == "NoneType":
         raise Feedback("returned_nothing", "Your function returned None. Is the return statement missing?")
     if value.type != "tensor":
@@ -199,7 +199,7 @@ def one_number(value: Value) -> float | None:
     """A number, or a tensor of one element: nobody loses a point for that."""
     if value.array is not None and value.array.size == 1 and value.dtype.startswith("float"):
         return float(value.array.reshape(()))
-    return float(value.plain) if is_number(value.plain) else None
+    return float(value.plain) if type(value.plain) in (int, float) else None
 
 
 def only_one(reply: Reply, axes: int) -> Value:

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 FUSED = re.compile(r"(batch|instance|layer|group|rms)_?norm|BatchNorm|InstanceNorm|LayerNorm|GroupNorm|RMSNorm")
 AUTOGRAD = {"autograd", "backward", "grad", "requires_grad", "requires_grad_", "enable_grad",
             "vjp", "jvp", "jacrev", "jacfwd", "jacobian", "gradcheck"}  # fmt: skip
-UNREADABLE = {"eval", "exec", "globals", "vars", "__import__", "importlib", "__dict__", "__globals__"}
+UNREADABLE = {"eval", "exec", "globals", "vars", "__import__", "importlib", "__dict__", "__globals__", "builtins", "__builtins__"}
 
 
 UNREAD = "unread"
@@ -43,7 +43,7 @@ class Rules:
 
     def stops(self, name: str) -> bool:
         """Whether a call of torch's function `name` is stopped while the answer runs."""
-        return name in self.banned or (not self.fused and FUSED.search(name) is not None)
+        return not self.anything and (name in self.banned or (not self.fused and FUSED.search(name) is not None))
 
     def forbids_ours(self, module: str) -> bool:
         """`module`: the dotted name of something in bncourse."""
@@ -178,7 +178,8 @@ def forbidden(node: ast.AST, rules: Rules) -> str | None:
         while isinstance(root, ast.Attribute):
             root = root.value
         root = root.id if isinstance(root, ast.Name) else ""
-        if root not in ("self", "cls") and (node.attr in UNREADABLE or rules.forbids(node.attr)):
+        unreadable = node.attr in UNREADABLE and node.attr != "eval"  # net.eval() is something else
+        if root not in ("self", "cls") and (unreadable or rules.forbids(node.attr)):
             return ast.unparse(node)[-60:]
         if root == "bncourse" and isinstance(node.value, ast.Name) and rules.forbids_ours(f"bncourse.{node.attr}"):
             return ast.unparse(node)

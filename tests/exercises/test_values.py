@@ -95,6 +95,12 @@ def test_the_rules_of_a_question_say_what_may_be_used():
     assert find_shortcut(fused, "f", Rules(fused=True)) is None and find_shortcut(fused, "f", Rules())
 
 
+def test_putting_a_network_into_evaluation_mode_is_no_eval():
+    assert find_shortcut(["def f(net): return net.eval()"], "f") is None
+    for hidden in ("import builtins\ndef f(x): return builtins.eval(x)", "def f(x): return __builtins__['eval'](x)"):
+        assert find_shortcut([hidden], "f")
+
+
 def test_a_banned_function_under_another_name_is_caught_while_it_runs():
     def call_it(ask, rng, marks):
         with marks.part(1):
