@@ -25,7 +25,13 @@ HEDGES = {"might", "could", "sometimes", "perhaps", "possibly", "maybe"}
 
 # ---- what the notebook uses ------------------------------------------------------------------------------------------
 
-BLOCKS = {"words": ("claim", "measure", "unit"), "arms": ("arms",), "sign": ("sign",), "threshold": ("threshold",), "seeds": ("seeds", "pilot")}  # fmt: skip
+BLOCKS = {
+    "words": ("claim", "measure", "unit"),
+    "arms": ("arms",),
+    "sign": ("sign",),
+    "threshold": ("threshold",),
+    "seeds": ("seeds", "pilot"),
+}
 
 
 def fingerprint(registration: dict) -> str:
@@ -55,9 +61,9 @@ class OtherRounding(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
-        if getattr(func, "__name__", "") not in self.PRODUCTS:
+        if getattr(func, "__name__", "") not in self.PRODUCTS or not result.is_floating_point():
             return result
-        return result * (1 + 1e-7 * torch.randn(result.shape, generator=self.generator))
+        return result * (1 + 1e-7 * torch.randn(result.shape, generator=self.generator).to(result))
 
 
 # ---- q1: the registration --------------------------------------------------------------------------------------------
@@ -68,36 +74,50 @@ def entry(answer, name: str, of: str):
     if not isinstance(answer, dict):
         raise Feedback("wrong_type", f"The {of} has to be a dict, {{'{name}': …}}.")
     if name not in answer:
-        raise Feedback("incomplete", f"The {of} has no entry {name!r}. The table or text of the question lists what it needs.")
+        raise Feedback(
+            "incomplete",
+            f"The {of} has no entry {name!r}. The table or text of the question lists what it needs.",
+        )
     return answer[name]
+
+
+VAGUE = {  # entry: fewest words, what to say of fewer
+    "claim": (5, "A claim is a whole sentence, one that somebody could deny."),
+    "measure": (4, "What is measured, when, and on which data: could a stranger measure the same from your words?"),
+    "unit": (1, "Without a unit nobody knows how large your threshold is. If the number has none, say what it counts."),
+}
 
 
 def words_of(registration) -> None:
     """Claim, measure and unit are words, and enough of them."""
-    for name, fewest in (("claim", 5), ("measure", 4), ("unit", 1)):
+    for name, (fewest, advice) in VAGUE.items():
         text = entry(registration, name, "registration")
         if not isinstance(text, str):
             raise Feedback("wrong_type", f"{name!r} has to be text, in quotes.")
         if len(text.split()) < fewest:
-            raise Feedback(
-                f"vague_{name}",
-                {
-                    "claim": "A claim is a whole sentence, one that somebody could deny.",
-                    "measure": "Say of the measure what is measured, when, and on which data: could a stranger measure the same from your words?",
-                    "unit": "Without a unit nobody knows how large your threshold is. If the number has none, say what it counts.",
-                }[name],
-            )
+            raise Feedback(f"vague_{name}", advice)
     hedges = sorted(HEDGES & {word.strip(".,;:()").lower() for word in registration["claim"].split()})
     if hedges:
-        raise Feedback("hedged", f"What measurement could contradict a sentence with {hedges[0]!r} in it? Say what will happen; being wrong costs nothing here.")  # fmt: skip
+        raise Feedback(
+            "hedged",
+            f"What measurement could contradict a sentence with {hedges[0]!r} in it? Say what will happen; being wrong costs "
+            "nothing here.",
+        )
+
+
+def is_name(arm) -> bool:
+    return isinstance(arm, str) and 0 < len(arm) <= 60 and one_line(arm) == arm
 
 
 def arms_of(registration) -> tuple[str, str]:
     arms = entry(registration, "arms", "registration")
-    if not isinstance(arms, list) or not all(isinstance(arm, str) and 0 < len(arm) <= 60 and one_line(arm) == arm for arm in arms):
+    if not isinstance(arms, list) or not all(is_name(arm) for arm in arms):
         raise Feedback("wrong_type", "'arms' has to be a list of two short names, in quotes.")
     if len(arms) != 2:
-        raise Feedback("arms_count", f"You registered {len(arms)} arms. One difference has two ends: which two networks are compared?")  # fmt: skip
+        raise Feedback(
+            "arms_count",
+            f"You registered {len(arms)} arms. One difference has two ends: which two networks are compared?",
+        )
     if arms[0] == arms[1]:
         raise Feedback("arms_equal", "Both arms have the same name. What is it that differs between them?")
     return tuple(arms)
@@ -106,9 +126,16 @@ def arms_of(registration) -> tuple[str, str]:
 def sign_of(registration) -> int:
     sign = entry(registration, "sign", "registration")
     if not is_number(sign) or sign == 0:
-        raise Feedback("no_sign", "The sign has to be 1 (you predict that the first arm has the larger number) or -1 (the smaller). Without it every result would fit.")  # fmt: skip
+        raise Feedback(
+            "no_sign",
+            "The sign has to be 1 (you predict that the first arm has the larger number) or -1 (the smaller). Without "
+            "it every result would fit.",
+        )
     if sign not in (1, -1):
-        raise Feedback("sign_size", "The sign is only a direction, 1 or -1. How large an effect has to be stands in the threshold.")
+        raise Feedback(
+            "sign_size",
+            "The sign is only a direction, 1 or -1. How large an effect has to be stands in the threshold.",
+        )
     return int(sign)
 
 
@@ -117,9 +144,17 @@ def threshold_of(registration) -> float:
     if not is_number(threshold) or abs(threshold) > LARGEST:
         raise Feedback("wrong_type", "The threshold has to be one number, in the unit of your measure.")
     if threshold < 0:
-        raise Feedback("threshold_negative", "The threshold is negative. The direction is in the sign; the threshold is a size. What is the smallest effect that would matter to you?")  # fmt: skip
+        raise Feedback(
+            "threshold_negative",
+            "The threshold is negative. The direction is in the sign; the threshold is a size. What is the smallest "
+            "effect that would matter to you?",
+        )
     if threshold == 0:
-        raise Feedback("threshold_zero", "With a threshold of 0 any effect counts, however tiny; with enough seeds nearly everything differs a little. From what size on would you act on it?")  # fmt: skip
+        raise Feedback(
+            "threshold_zero",
+            "With a threshold of 0 any effect counts, however tiny; with enough seeds nearly everything differs a "
+            "little. From what size on would you act on it?",
+        )
     return float(threshold)
 
 
@@ -134,9 +169,17 @@ def seeds_of(registration) -> list[int]:
     """The registered seeds, whatever the pilot's are."""
     seeds = seed_list(registration, "seeds")
     if len(set(seeds)) < len(seeds):
-        raise Feedback("seeds_repeated", "A seed stands in the list more than once. The same run counted twice is no second observation, but it narrows the interval.")  # fmt: skip
+        raise Feedback(
+            "seeds_repeated",
+            "A seed stands in the list more than once. The same run counted twice is no second observation, but it "
+            "narrows the interval.",
+        )
     if len(seeds) < MIN_SEEDS:
-        raise Feedback("few_seeds", f"{len(seeds)} seeds; a verdict of this course needs at least {MIN_SEEDS}. How far apart can two seeds of the same network lie?")  # fmt: skip
+        raise Feedback(
+            "few_seeds",
+            f"{len(seeds)} seeds; a verdict of this course needs at least {MIN_SEEDS}. How far apart can two seeds of "
+            "the same network lie?",
+        )
     return seeds
 
 
@@ -152,7 +195,11 @@ def check_q1(ask: Ask, rng, marks: Marks) -> None:
     with marks.part(1):
         seeds, pilot = seeds_of(registration), seed_list(registration, "pilot")
         if again := sorted(set(seeds) & set(pilot)):
-            raise Feedback("pilot_reused", f"Seed {again[0]} is in the pilot and in the study. What you tried out on it has already shaped the prediction. Take a fresh one.")  # fmt: skip
+            raise Feedback(
+                "pilot_reused",
+                f"Seed {again[0]} is in the pilot and in the study. What you tried out on it has already shaped the "
+                "prediction. Take a fresh one.",
+            )
 
 
 def registered(ask: Ask, *parts) -> list:
@@ -171,17 +218,34 @@ def measured(ask: Ask, arm: str, seed: int) -> float:
     """What the student's experiment gives, as one finite number."""
     call, reply = f"experiment({arm!r}, {seed})", ask(arm, seed, of="experiment")
     if reply.outcome == "raised":
-        raise Feedback("raised", f"{call} raised {one_line(reply.error)} ({one_line(reply.text)}). It has to work for both arms and for any seed, not only for those you registered.")  # fmt: skip
+        raise Feedback(
+            "raised",
+            f"{call} raised {one_line(reply.error)} ({one_line(reply.text)}). It has to work for both arms and for any "
+            "seed, not only for those you registered.",
+        )
     if reply.is_tuple:
-        raise Feedback("wrong_type", f"{call} returned {len(reply.values)} numbers in a list or tuple. Return one number: the measure that you registered.")  # fmt: skip
+        raise Feedback(
+            "wrong_type",
+            f"{call} returned {len(reply.values)} numbers in a list or tuple. Return one number: the measure that you "
+            "registered.",
+        )
     (value,) = reply.values
     if value.type == "NoneType":
         raise Feedback("returned_nothing", f"{call} returned None. Is the return statement missing?")
     number = value.array.item() if value.array is not None and value.array.size == 1 else value.plain
     if type(number) not in (int, float):
-        raise Feedback("wrong_type", f"{call} returned a {one_line(value.type)}{value.shape or ''}; it has to be one number, the measure that you registered.")  # fmt: skip
+        raise Feedback(
+            "wrong_type",
+            f"{call} returned a {one_line(value.type)}{value.shape or ''}; it has to be one number, the measure that "
+            "you registered.",
+        )
     if not is_number(number) or abs(number) > LARGEST:
-        raise Feedback("not_finite", f"{call} returned {number:g}. A run that blew up is a finding, but an average cannot hold it. Decide before the study which number such a run gets (the accuracy of guessing? a largest loss?), and return that.")  # fmt: skip
+        raise Feedback(
+            "not_finite",
+            f"{call} returned {number:g}. A run that blew up is a finding, but an average cannot hold it. Decide "
+            "before the study which number such a run gets (the accuracy of guessing? a largest loss?), and return "
+            "that.",
+        )
     return float(number)
 
 
@@ -206,10 +270,19 @@ def check_q2(ask: Ask, rng, marks: Marks) -> None:
         return
     with marks.part(1):
         if all(at(arm, seed) == at(arm, other) for other in others for arm in (first, second)):
-            raise Feedback("seed_ignored", f"{len(others) + 1} seeds, and the same number to the last digit. Either the seed reaches neither the weights nor the batches, or the measure is too coarse to show that it does.")  # fmt: skip
+            raise Feedback(
+                "seed_ignored",
+                f"{len(others) + 1} seeds, and the same number to the last digit. Either the seed reaches neither the "
+                "weights nor the batches, or the measure is too coarse to show that it does.",
+            )
     with marks.part(1):
         if all(at(first, s) == at(second, s) for s in (seed, *others)):
-            raise Feedback("arm_ignored", f"Both arms give the same number to the last digit, for each of {len(others) + 1} seeds. Either the arm never reaches the network, or the measure is too coarse to tell the two apart. Where in your function does the arm make a difference?")  # fmt: skip
+            raise Feedback(
+                "arm_ignored",
+                f"Both arms give the same number to the last digit, for each of {len(others) + 1} seeds. Either the "
+                "arm never reaches the network, or the measure is too coarse to tell the two apart. Where in your "
+                "function does the arm make a difference?",
+            )
 
 
 def unrepeatable(ask: Ask, arm: str, seed: int, before: float, after: float) -> Feedback:
@@ -217,8 +290,16 @@ def unrepeatable(ask: Ask, arm: str, seed: int, before: float, after: float) -> 
     twice = [measured(Ask(ask.answers, ask.answer, np.random.default_rng(0), ask.rules), arm, seed) for _ in range(2)]
     said = f"experiment({arm!r}, {seed}) gave {before:.6g}, and the same call later {after:.6g}."
     if same(*twice):
-        return Feedback("unseeded", f"{said} It draws from torch's, numpy's or Python's global random numbers, which stand elsewhere each time. What has to happen with the seed before the first number is drawn?")  # fmt: skip
-    return Feedback("remembers", f"{said} It keeps something from one call to the next (a network or a generator made outside of the function goes on where it was left), or it draws from a generator that the seed does not set.")  # fmt: skip
+        return Feedback(
+            "unseeded",
+            f"{said} It draws from torch's, numpy's or Python's global random numbers, which stand elsewhere each "
+            "time. What has to happen with the seed before the first number is drawn?",
+        )
+    return Feedback(
+        "remembers",
+        f"{said} It keeps something from one call to the next (a network or a generator made outside of the function "
+        "goes on where it was left), or it draws from a generator that the seed does not set.",
+    )
 
 
 # ---- q3: the record --------------------------------------------------------------------------------------------------
@@ -233,15 +314,35 @@ def read_record(record, arms, seeds) -> dict[str, np.ndarray]:
         if isinstance(numbers, torch.Tensor):
             numbers = numbers.tolist()
         if not isinstance(numbers, list) or not all(type(number) in (int, float) for number in numbers):
-            raise Feedback("wrong_type", f"The record of {arm!r} has to be a list of numbers, one for each registered seed.")
+            raise Feedback(
+                "wrong_type",
+                f"The record of {arm!r} has to be a list of numbers, one for each registered seed.",
+            )
         if not all(is_number(number) and abs(number) <= LARGEST for number in numbers):
-            raise Feedback("not_finite", f"The record of {arm!r} holds a number that is not finite. Which number does a run that blew up get? Say it in the measure.")  # fmt: skip
+            raise Feedback(
+                "not_finite",
+                f"The record of {arm!r} holds a number that is not finite, or is beyond {LARGEST:g}. Which number "
+                "does a run that blew up get? Say it in the measure.",
+            )
         if len(numbers) < len(seeds):
-            raise Feedback("seeds_dropped", f"You registered {len(seeds)} seeds, and {arm!r} has {len(numbers)} numbers. A run left out after it was seen is a result left out. Which ones are missing, and would you have dropped them had they gone the other way?")  # fmt: skip
+            raise Feedback(
+                "seeds_dropped",
+                f"You registered {len(seeds)} seeds, and {arm!r} has {len(numbers)} numbers. A run left out after it "
+                "was seen is a result left out. Which ones are missing, and would you have dropped them had they gone "
+                "the other way?",
+            )
         if len(numbers) > len(seeds):
-            raise Feedback("seeds_added", f"You registered {len(seeds)} seeds, and {arm!r} has {len(numbers)} numbers. Whoever adds runs until the interval is narrow enough always ends at a lucky moment. Report what you registered; register a new study for the rest.")  # fmt: skip
+            raise Feedback(
+                "seeds_added",
+                f"You registered {len(seeds)} seeds, and {arm!r} has {len(numbers)} numbers. Whoever adds runs until "
+                "the interval is narrow enough always ends at a lucky moment. Report what you registered; register a "
+                "new study for the rest.",
+            )
     if set(record) != set(arms):
-        raise Feedback("other_arms", "The record has arms that you did not register. They belong in a study of their own.")
+        raise Feedback(
+            "other_arms",
+            "The record has arms that you did not register. They belong in a study of their own.",
+        )
     return {arm: np.array([float(number) for number in record[arm]]) for arm in arms}
 
 
@@ -275,17 +376,31 @@ def rerun(ask: Ask, rng, record: dict, arms: tuple, seeds: list) -> None:
         return
     other = dict(zip(arms, arms[::-1]))
     if all(agrees(record[other[arm]][place], found, record[other[arm]]) for arm, place, found in runs):
-        raise Feedback("arms_swapped", f"The numbers of {arms[0]!r} stand under {arms[1]!r} and the other way round. What would that have done to your verdict?")  # fmt: skip
-    if all(any(same(round_(found), round_(number)) for number in record[arm]) for arm, _, found in wrong):
-        raise Feedback("seed_order", "The numbers are there, but not in the order of the registered seeds. Differences are taken seed by seed, so each has to stand in its seed's place.")  # fmt: skip
-    if any(all(agrees(scale * record[arm][place], found, scale * record[arm]) for arm, place, found in runs) for scale in (100, 0.01)):  # fmt: skip
-        raise Feedback("unit", "The numbers in the record are 100 times those of your experiment, or a hundredth. In which unit is your threshold?")  # fmt: skip
+        raise Feedback(
+            "arms_swapped",
+            f"The numbers of {arms[0]!r} stand under {arms[1]!r} and the other way round. What would that have done to "
+            "your verdict?",
+        )
     arm, place, found = wrong[0]
+    said = f"experiment({arm!r}, {seeds[place]}) gives {found:.5g}"
+    if all(any(same(round_(found), round_(number)) for number in record[arm]) for arm, _, found in wrong):
+        raise Feedback(
+            "seed_order",
+            f"{said}, which the record has in another seed's place. Are the numbers in the order of the registered seeds? "
+            "Differences are taken seed by seed.",
+        )
+    scaled = ({arm: scale * numbers for arm, numbers in record.items()} for scale in (100, 0.01))
+    if any(all(agrees(other[arm][place], found, other[arm]) for arm, place, found in runs) for other in scaled):
+        raise Feedback(
+            "unit",
+            "The numbers in the record are 100 times those of your experiment, or a hundredth. In which unit is your "
+            "threshold?",
+        )
     raise Feedback(
         "not_reproduced",
-        f"experiment({arm!r}, {seeds[place]}) gives {found:.5g}; the record says {record[arm][place]:.5g}. Was the function or the "
-        "list changed after the run? If neither was, the run hangs on the last digit of rounding: make it shorter, or lower the "
-        "rate. A number that nobody else gets is no evidence.",
+        f"{said}; the record says {record[arm][place]:.5g}. Was the function or the list changed after the run? If neither "
+        "was, the run hangs on the last digit of rounding: make it shorter, or lower the rate. A number that nobody else "
+        "gets is no evidence.",
     )
 
 
@@ -308,26 +423,38 @@ def close(got: float, right: float, half: float) -> bool:
 
 
 SAYINGS = {
-    "order": "You have the opposite sign. The effect is the first arm minus the second, whatever you predicted: the direction is in the registration already.",
-    "relative": "You divide by one of the arms. The threshold was registered in the unit of the measure, so the effect is a difference, not a percentage of something.",
-    "unit": "Your effect is 100 times what the record gives, or a hundredth. In which unit are the record and the threshold?",
+    "order": "You have the opposite sign. The effect is the first arm minus the second, whatever you predicted: the "
+    "direction is in the registration already.",
+    "relative": "You divide by one of the arms. The threshold was registered in the unit of the measure, so the effect "
+    "is a difference, not a percentage of something.",
+    "unit": "Your effect is 100 times what the record gives, or a hundredth. In which unit are the record and the "
+    "threshold?",
     "median": "You report a median. The registered rule is about the mean, and the interval is one for the mean.",
     "one_arm": "That is the mean of one arm. What would the number be without the change you claim something about?",
     "sum": "That is the sum of the differences. Would twice as many seeds be twice the effect?",
-    "unpaired": "Your interval treats the two arms as unrelated groups. Seed by seed they share first weights or batches: what varies when you take the difference inside each seed first?",
-    "z_instead_of_t": "Your interval is too narrow: it takes 1.96 (or 2) standard errors, as if the standard deviation were known. It was estimated from a few seeds: which distribution has the wider tails that this costs?",
-    "one_sided": "Your quantile leaves 5 % outside on each side. A 95 % interval with two ends leaves 5 % outside in all.",
-    "one_standard_error": "Your interval is the mean plus or minus one standard error. In how many of 100 studies would that hold the true effect?",
-    "sd": "You use the standard deviation: that says how far single seeds scatter. How uncertain is their mean, and what do more seeds do to it?",
-    "biased_sd": "Your standard deviation divides by n. The mean was estimated from the same numbers; what does the unbiased one divide by?",
+    "unpaired": "Your interval treats the two arms as unrelated groups. Seed by seed they share first weights or "
+    "batches: what varies when you take the difference inside each seed first?",
+    "z_instead_of_t": "Your interval is too narrow: it takes 1.96 (or 2) standard errors, as if the standard deviation "
+    "were known. It was estimated from a few seeds: which distribution has the wider tails that this costs?",
+    "one_sided": "Your quantile leaves 5 % outside on each side. A 95 % interval with two ends leaves 5 % outside in "
+    "all.",
+    "one_standard_error": "Your interval is the mean plus or minus one standard error. In how many of 100 studies "
+    "would that hold the true effect?",
+    "sd": "You use the standard deviation: that says how far single seeds scatter. How uncertain is their mean, and "
+    "what do more seeds do to it?",
+    "biased_sd": "Your standard deviation divides by n. The mean was estimated from the same numbers; what does the "
+    "unbiased one divide by?",
     "degrees_of_freedom": "Your t quantile has as many degrees of freedom as seeds. One is spent on the mean.",
-    "range": "You report the smallest and the largest difference. More seeds would make that wider, although they tell you more.",
+    "range": "You report the smallest and the largest difference. More seeds would make that wider, although they tell "
+    "you more.",
     "ends_swapped": "Your low is above your high. Which of the two ends is which?",
-    "threshold_ignored": "That would be the verdict with a threshold of 0. You registered how large an effect has to be before it counts.",
+    "threshold_ignored": "That would be the verdict with a threshold of 0. You registered how large an effect has to "
+    "be before it counts.",
     "mean_only": "That is on which side of the threshold the mean lies. What about the rest of the interval?",
     "direction": "That would be the verdict if you had predicted the other direction. Read your registered sign again.",
-    "verdict": "Lay your interval beside the threshold: wholly beyond it in the predicted direction, wholly not, or across?",
-}  # fmt: skip
+    "verdict": "Lay your interval beside the threshold: wholly beyond it in the predicted direction, wholly not, or "
+    "across?",
+}
 
 
 def wrong_effects(first: np.ndarray, second: np.ndarray):
@@ -348,11 +475,13 @@ def wrong_intervals(first: np.ndarray, second: np.ndarray, right):
     error, unpaired = sd / n**0.5, ((first.var(ddof=1) + second.var(ddof=1)) / n) ** 0.5
     yield "ends_swapped", right.high, right.low
     yield "order", -right.high, -right.low
-    halves = [("z_instead_of_t", 1.96 * error), ("z_instead_of_t", 2 * error), ("one_sided", t(0.95, n - 1) * error), ("one_standard_error", error)]  # fmt: skip
+    halves = [("z_instead_of_t", 1.96 * error), ("z_instead_of_t", 2 * error)]
+    halves += [("one_sided", t(0.95, n - 1) * error), ("one_standard_error", error)]
     halves += [("sd", factor * s) for factor in (t(0.975, n - 1), 1.96, 2, 1) for s in (sd, differences.std())]
     halves += [("biased_sd", factor * differences.std() / n**0.5) for factor in (t(0.975, n - 1), 1.96, 1)]
     halves += [("degrees_of_freedom", t(0.975, n) * error)]
-    halves += [("unpaired", factor * unpaired) for factor in (t(0.975, 2 * n - 2), t(0.975, n - 1), welch(first, second), 1.96, 2)]
+    quantiles = (t(0.975, 2 * n - 2), t(0.975, n - 1), welch(first, second), 1.96, 2)
+    halves += [("unpaired", factor * unpaired) for factor in quantiles]
     for centre in (mean, -mean):
         yield from ((code, centre - half, centre + half) for code, half in halves)
     yield "range", differences.min(), differences.max()
@@ -384,7 +513,8 @@ def number_in(report, name: str) -> float:
 
 def check_q4(ask: Ask, rng, marks: Marks) -> None:
     report = ask.value()
-    entry(report, "effect", "report")
+    if not isinstance(report, dict):
+        raise Feedback("wrong_type", "The report has to be a dict, {'effect': …, 'low': …, …}.")
     with marks.part(1):
         judge_fingerprint(entry(report, "fingerprint", "report"), ask.value(of="answer_q1"))
     arms, seeds, sign, threshold = registered(ask, arms_of, seeds_of, sign_of, threshold_of)
@@ -407,12 +537,24 @@ def judge_fingerprint(given, registration) -> None:
         raise Feedback("registration", "There is no registration in question 1 that the fingerprint could belong to.")
     blocks = given.strip().lower().split("-") if isinstance(given, str) else []
     if [len(block) for block in blocks] != [4] * len(BLOCKS):
-        raise Feedback("wrong_type", f"The fingerprint has to be text, {len(BLOCKS)} blocks of four joined by hyphens, as it was shown before the study.")  # fmt: skip
+        raise Feedback(
+            "wrong_type",
+            f"The fingerprint has to be text, {len(BLOCKS)} blocks of four joined by hyphens, as it was shown before "
+            "the study.",
+        )
     changed = [name for name, a, b in zip(BLOCKS, blocks, fingerprint(registration).split("-")) if a != b]
     if len(changed) == len(BLOCKS):
-        raise Feedback("other_registration", "This is the fingerprint of another registration: not one block fits. Which study is it of?")
+        raise Feedback(
+            "other_registration",
+            "This is the fingerprint of another registration: not one block fits. Which study is it of?",
+        )
     if changed:
-        raise Feedback(f"{changed[-1]}_changed", f"The registration is not the one that you noted: its {' and '.join(changed)} changed afterwards. Put back what you had registered and report on that, also when it went wrong; or register the new one, with fresh seeds.")  # fmt: skip
+        raise Feedback(
+            f"{changed[-1]}_changed",
+            f"The registration is not the one that you noted: its {' and '.join(changed)} changed afterwards. Put back "
+            "what you had registered and report on that, also when it went wrong; or register the new one, with fresh "
+            "seeds.",
+        )
 
 
 def judge_effect(effect: float, first, second, right) -> None:
@@ -422,7 +564,11 @@ def judge_effect(effect: float, first, second, right) -> None:
     for code, wrong in wrong_effects(first, second):
         if close(effect, wrong, half):
             raise Feedback(code, SAYINGS[code])
-    raise Feedback("unknown", f"Your effect is {effect:.4g}; that is not the mean of the {len(first)} differences, first arm minus second, that your record gives. Take the differences seed by seed and look at them first.")  # fmt: skip
+    raise Feedback(
+        "unknown",
+        f"Your effect is {effect:.4g}; that is not the mean of the {len(first)} differences, first arm minus second, "
+        "that your record gives. Take the differences seed by seed and look at them first.",
+    )
 
 
 def judge_interval(low: float, high: float, first, second, right) -> None:
@@ -435,8 +581,16 @@ def judge_interval(low: float, high: float, first, second, right) -> None:
     if low > high:
         raise Feedback("ends_swapped", SAYINGS["ends_swapped"])
     if not close((low + high) / 2, right.mean, half):
-        raise Feedback("unknown", f"The middle of your interval is {(low + high) / 2:.4g}. Where does the middle of a t interval lie, and is that your effect?")  # fmt: skip
-    raise Feedback("unknown", f"Your interval is too {'narrow' if high - low < 2 * half else 'wide'} for {len(first)} differences. Which three numbers make its half width: a quantile, a spread, and …?")  # fmt: skip
+        raise Feedback(
+            "unknown",
+            f"The middle of your interval is {(low + high) / 2:.4g}. Where does the middle of a t interval lie, and is "
+            "that your effect?",
+        )
+    raise Feedback(
+        "unknown",
+        f"Your interval is too {'narrow' if high - low < 2 * half else 'wide'} for {len(first)} differences. Which "
+        "three numbers make its half width: a quantile, a spread, and …?",
+    )
 
 
 def judge_verdict(word, right, sign: int, threshold: float) -> None:
@@ -456,7 +610,8 @@ def judge_verdict(word, right, sign: int, threshold: float) -> None:
 
 # ---- the exercise ----------------------------------------------------------------------------------------------------
 
-FREE = Rules(anything=True, fused=True)  # how an experiment measures is its own affair
+FREE = Rules(anything=True, fused=True)  # how an experiment measures is its own affair; q3 runs it again
+
 RUBRIC = {
     "the effect with its interval, its unit and the verdict, in words that say neither more nor less": 1,
     "the scope: network, data, rate and length of training that were measured, and where nobody has looked": 1,
