@@ -171,7 +171,7 @@ WRONG = [
     ("q1", Q1 + "return torch.stack(r)", "wrong_shape", 0),
     ("q1", Q1 + "r[0] / r[-1]", "returned_nothing", 0),
     ("q1", "def growth(loss, weights):\n    return loss(weights).backward()", "raised", 0),
-    ("q1", "def growth(loss, weights):\n    return float('nan')", "wrong_type", 0),
+    ("q1", "def growth(loss, weights):\n    return float('nan')", "nan", 0),
     ("q1", "def growth(loss, weights):\n    return 'twice'", "wrong_type", 0),
     ("q1", "growht = 1", "missing", 0),
     ("q2", Q2 + "return ss / (aa - a**2)", "squared", 0),
