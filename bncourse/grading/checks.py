@@ -168,7 +168,7 @@ def output(trial: Trial, index: int, label: str) -> torch.Tensor:
     if len(right) > 1 and len(reply.values) != len(right):
         if [v.type for v in reply.values] == ["NoneType"]:
             raise Feedback("returned_nothing", "Your function returned None. Is the return statement missing?")
-        raise Feedback("wrong_count", f"Return {len(right)} tensors; yours returned {len(reply.values)}.")
+        raise Feedback("wrong_count", f"Return {len(right)} things; yours returned {len(reply.values)}.")
     value = only_one(reply, right[0].dim()) if len(right) == 1 else reply.values[index]
     dtype = str(first_dtype(trial.args)).removeprefix("torch.")
     if right[index].dim() == 0 and one_number(value) is not None:

@@ -164,7 +164,7 @@ def forbidden(node: ast.AST, rules: Rules) -> str | None:
             if module.split(".")[0] == "bncourse":
                 banned = alias.name != "exercise" and rules.forbids_ours(f"{module}.{alias.name}")
             else:
-                banned = module.startswith("torch") and rules.forbids(alias.name)
+                banned = alias.name in rules.banned or (module.startswith("torch") and rules.forbids(alias.name))
             if banned:
                 return f"from {module} import {alias.name}"
     elif isinstance(node, ast.Import):

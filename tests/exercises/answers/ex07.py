@@ -3,7 +3,8 @@
 PRELUDE = """
 from bncourse.claims import interval
 from bncourse.grading import show
-from bncourse.grading.ex07 import fingerprint, verdict
+from bncourse.grading.ex07 import verdict
+from bncourse.grading.given.ex07 import fingerprint
 
 answer_q1 = {
     "claim": "With arm a the loss is larger than with arm b.",
