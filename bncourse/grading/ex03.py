@@ -598,12 +598,18 @@ def cost_mistakes(what: str) -> list[tuple]:
     return mistakes
 
 
-def check_cost(what: str, got) -> None:
-    if not isinstance(got, list) or len(got) != 3 or not all(map(is_number, got)):
-        raise Feedback("wrong_type", f"{what!r}: give [mean, low, high], three numbers.")
-    mean, low, high = map(float, got)
+def three_numbers(what: str, got) -> list[float]:
+    items = list(got) if isinstance(got, torch.Tensor) and got.dim() == 1 else got
+    if isinstance(items, list) and len(items) == 3:
+        items = [i.item() if isinstance(i, torch.Tensor) and i.numel() == 1 else i for i in items]
+        if all(map(is_number, items)):
+            return [float(i) for i in items]
+    raise Feedback("wrong_type", f"{what!r}: give [mean, low, high], three numbers.")
+
+
+def check_cost(what: str, mean: float, low: float, high: float) -> None:
     right = paired_interval(costs(DEEP)[what], 0)
-    if max(map(abs, got)) <= 1:
+    if max(abs(mean), abs(low), abs(high)) <= 1:
         raise Feedback("fraction", f"{what!r}: give points of accuracy, 0 to 100, not fractions.")
     otherwise = f"{what!r}: asked for is {ASKED[what]}, {DEEP} layers. {mean:.4g} points is far from what our own layers give. Does your line use the right two networks, and did you restart and run all cells after your last change?"
     if abs(mean - float(right[0])) > WITHIN[what]:
@@ -624,13 +630,16 @@ def check_q5(ask: Ask, rng, marks: Marks) -> None:
     got = ask.value()
     if not isinstance(got, dict):
         raise Feedback("wrong_type", f"Answer with a dict that has [mean, low, high] for each of {', '.join(map(repr, ASKED))}.")
+    given = []
     for what in ASKED:
         with marks.part(1):
             if what not in got:
                 raise Feedback("incomplete", f"There is nothing for {what!r} yet.")
-            if what == "difference" and got[what] in (got.get("frozen"), got.get("batch")):
-                raise Feedback("one_cost", "This is the cost for one of the two networks. Here the difference of the two costs is asked for, seed by seed.")
-            check_cost(what, got[what])
+            numbers = three_numbers(what, got[what])
+            if numbers in given:
+                raise Feedback("given_twice", f"{what!r}: you have given these three numbers already. Which networks are asked for here?")
+            given.append(numbers)
+            check_cost(what, *numbers)
 
 
 READY_MADE = ("ttest_rel", "ttest_1samp", "ttest_ind", "interval", "confidence_interval", "bootstrap")

@@ -156,7 +156,7 @@ def paired_interval(a, b):
     "q5": {
         "read off": q5(),
         "other draws of the noise": q5(frozen=[50.3, 43.5, 57.1], batch=(9.9, 7.9, 11.9), difference=[40.3, 32.6, 48.0]),
-        "rounded, as tensors": "answer_q5 = {'frozen': torch.tensor([53, 48, 59]).tolist(), 'batch': [10, 8, 13], 'difference': [43, 37, 49]}",
+        "rounded, as tensors": "answer_q5 = {'frozen': torch.tensor([53, 48, 59]), 'batch': [10, 8, 13], 'difference': [43, 37, 49]}",
     },
 }
 
@@ -253,10 +253,10 @@ WRONG = [
     ("q5", q5(frozen=[0.534, 0.479, 0.589]), "fraction", 2),
     ("q5", q5(frozen=[2.5, 1.1, 3.9]), "other_depth", 2),
     ("q5", q5(frozen=[66.5, 60.1, 71.9]), "level", 2),
-    ("q5", q5(frozen=[10.4, 8.0, 12.8]), "other_network", 2),
+    ("q5", q5(frozen=[10.1, 8.0, 12.2]), "other_network", 2),
     ("q5", q5(batch=[69.0, 66.6, 71.4]), "level", 2),
     ("q5", q5(difference=[55.9, 52.1, 59.7]), "no_baseline", 2),
-    ("q5", q5(difference=[53.4, 47.9, 58.9]), "one_cost", 2),
+    ("q5", q5(difference=[53.4, 47.9, 58.9]), "given_twice", 2),
     ("q5", q5(difference=[30.0, 25.0, 35.0]), "unknown", 2),
     ("q5", q5(batch=[10.4, 12.8, 8.0]), "ends_swapped", 2),
     ("q5", q5(batch=[10.4, 3.0, 11.4]), "lopsided", 2),
