@@ -87,28 +87,48 @@ def equal(values: torch.Tensor, axis: int) -> bool:
     return bool((values - values.select(axis, 0).unsqueeze(axis)).abs().max() <= EXACT)
 
 
-def check_sharing(values: torch.Tensor, what: str) -> None:
+SAYINGS = {
+    "no_noise": "Your output is the input: nothing has been added or multiplied.",
+    "shift_forgotten": "An activation of 0 stays 0, so nothing is added. The noise has two dice: a shift μ and a scale σ.",
+    "scale_forgotten": "Every unit keeps its scale, whatever n_sigma is. The noise has two dice: a shift μ and a scale σ.",
+    "one_for_all": "With the jitter switched off every unit gets the same shift or the same scale. Then a layer moves as a whole; in "
+    "the paper each unit jumps by itself. How many draws does a layer of C units (for images: C channels) need, and "
+    "of which shape?",
+    "per_example": "With the jitter switched off your noise differs from example to example and is the same for all units of an "
+    "example. It has to be the other way round: which of the two axes is the units' one?",
+    "per_value": "With r_mu and r_sigma at (almost) 0 your noise still differs between the examples of one unit. Noise that is new "
+    "for every value averages out over the batch. The jump must be shared by the whole batch: of which shape is its "
+    "draw?",
+    "per_position": "In images a channel is the unit: all its examples and all its positions share one shift. Yours differ within a "
+    "channel. Which shape lines up with axis 1 of (N, C, H, W)?",
+    "not_affine": "With the jitter switched off a unit's output has to be σ · a + μ, a straight line in a. Yours is not: try a = "
+    "−1, 0, 1, 2.",
+    "shift_scaled": "Your shift is multiplied by the scale, as in σ · (a + μ). Which is applied first in σ · a + μ?",
+    "one_die": "Units with a large shift have a large scale in your noise. Shift and scale are two dice: do you use one draw for "
+    "both?",
+    "fixed": "Two calls gave the same noise. What never changes is no shift: the next layer gets used to it. Where is your "
+    "draw made, or which seed is set?",
+    "in_place": "Your noise is right, but a itself has changed. Methods that end in an underscore, `+=` and `*=` write into the "
+    "caller's tensor.",
+    "jitter_forgotten": "With r_mu or r_sigma well above 0 all examples of a unit still get the same shift or the same scale. Each value "
+    "has an m and an s of its own, drawn around its unit's μ and σ.",
+    "jitter_shared": "Several values get the same jitter in your noise: all units of an example, or all positions of an image. Each "
+    "value has an m and an s of its own: of which shape are those draws?",
+    "jitter_relative": "The jitter of s grows with σ in your noise. It has to be N(σ, r_sigma): the same width for every unit.",
+}  # fmt: skip
+
+
+def wrong(code: str) -> Feedback:
+    return Feedback(code, SAYINGS[code])
+
+
+def check_sharing(values: torch.Tensor) -> None:
     """`values`: (examples, units), drawn without jitter. One number a unit is right."""
     along_examples, along_units = equal(values, 0), equal(values, 1)
-    if along_examples and along_units:
-        raise Feedback(
-            "one_for_all",
-            f"With the jitter switched off every unit gets the same {what}. Then a layer moves as a whole; in the paper each "
-            "unit jumps by itself. How many draws does a layer of C units need, and of which shape?",
-        )
     if along_units:
-        raise Feedback(
-            "per_example",
-            f"Your {what} differs from example to example and is the same for all units of an example. It has to be the other "
-            "way round: which of the two axes is the units' one?",
-        )
+        raise wrong("one_for_all" if along_examples else "per_example")
     if not along_examples:
-        raise Feedback(
-            "per_value",
-            f"With r_mu and r_sigma at (almost) 0 your {what} still differs between the examples of one unit. Noise that is "
-            "new for every value averages out over the batch. The jump must be shared by the whole batch: of which shape is "
-            "its draw?",
-        )
+        raise wrong("per_value")
 
 
 def check_jump(ask: Ask, rng) -> None:
@@ -117,91 +137,89 @@ def check_jump(ask: Ask, rng) -> None:
     rows = torch.tensor([0.0, 0, 1, 1, -1, 2], dtype=torch.float64)[:, None].repeat(1, UNITS)
     out, trial = noisy(ask, rows, n_mu, n_sigma, TINY, TINY)
     if (out - rows).abs().max() <= EXACT:
-        raise Feedback("no_noise", "Your output is the input: nothing has been added or multiplied.")
+        raise wrong("no_noise")
     shift, scale = out[:2], out[2:4] - out[:2]
     if shift.abs().max() <= EXACT:
-        raise Feedback("shift_forgotten", "An activation of 0 stays 0, so nothing is added. The noise has two dice: a shift μ and a scale σ.")
+        raise wrong("shift_forgotten")
     if (scale - 1).abs().max() <= EXACT:
-        raise Feedback("scale_forgotten", f"Every unit keeps its scale, although n_sigma is {n_sigma:.2f}. The noise has two dice: a shift μ and a scale σ.")
-    check_sharing(shift, "shift")
-    check_sharing(scale, "scale")
+        raise wrong("scale_forgotten")
+    check_sharing(shift)
+    check_sharing(scale)
     mu, sigma = shift[0], scale[0]
     if max((out[4] - mu + sigma).abs().max(), (out[5] - mu - 2 * sigma).abs().max()) > EXACT:
-        raise Feedback("not_affine", "With the jitter switched off a unit's output has to be σ · a + μ, a straight line in a. Yours is not: try a = −1, 0, 1, 2.")
+        raise wrong("not_affine")
     even = between(-n_mu, n_mu)
     if fits(mu / sigma, even) and not fits(mu, even):
-        raise Feedback("shift_scaled", "Your shift is multiplied by the scale, as in σ · (a + μ). Which is applied first in σ · a + μ?")
-    judge_draws(
-        mu,
-        even,
-        [
-            ("not_centred", between(0, n_mu), "Your shifts run from 0 to n_mu: all units are pushed the same way. torch.rand gives numbers from 0 to 1; where does −n_mu come from?"),
-            ("half_range", between(-n_mu / 2, n_mu / 2), "Your shifts stay within ±n_mu / 2. They have to reach from −n_mu to n_mu: how long is that range?"),
-            ("normal_shift", normal(0, n_mu), "Your shifts are normally distributed. The paper draws them evenly from −n_mu to n_mu, so that none is larger than n_mu."),
-        ],
-        "Your shifts",
-    )  # fmt: skip
-    judge_draws(
-        sigma,
-        between(1, n_sigma),
-        [
-            ("scale_range", between(1, 1 + n_sigma), "Your scales run from 1 to 1 + n_sigma. n_sigma is the upper end itself: how long is the range from 1 to n_sigma?"),
-            ("scale_range", between(0, n_sigma), "Your scales run from 0 to n_sigma. They have to start at 1: this noise never makes a unit smaller on average."),
-            ("scale_range", between(2 - n_sigma, n_sigma), "Your scales lie evenly around 1. They have to run from 1 to n_sigma."),
-            ("normal_scale", normal(1, n_sigma - 1), "Your scales are normally distributed. Only the jitter of the scale is; the jump itself is even, from 1 to n_sigma."),
-        ],
-        "Your scales",
-    )  # fmt: skip
+        raise wrong("shift_scaled")
+    judge_draws(mu, even, shift_mistakes(n_mu), "Your shifts")
+    judge_draws(sigma, between(1, n_sigma), scale_mistakes(n_sigma), "Your scales")
     if abs(np.corrcoef(mu, sigma)[0, 1]) > 0.3:  # 9 standard errors
-        raise Feedback("one_die", "Units with a large shift have a large scale in your noise. Shift and scale are two dice: do you use one draw for both?")
+        raise wrong("one_die")
     again, _ = noisy(ask, rows, n_mu, n_sigma, TINY, TINY)
     if (again - out).abs().max() <= EXACT:
-        raise Feedback(
-            "fixed",
-            "Two calls gave the same noise. What never changes is no shift: the next layer gets used to it. Where is your "
-            "draw made, or which seed is set?",
-        )
+        raise wrong("fixed")
     if changed(trial):
-        raise Feedback("in_place", "Your noise is right, but a itself has changed. Methods that end in an underscore, `+=` and `*=` write into the caller's tensor.")
+        raise wrong("in_place")
+
+
+def shift_mistakes(n: float) -> list[tuple]:
+    return [
+        ("not_centred", between(0, n), "Your shifts run from 0 to n_mu: all units are pushed the same way. torch.rand gives numbers from 0 to 1; "
+         "where does −n_mu come from?"),
+        ("half_range", between(-n / 2, n / 2), "Your shifts stay within ±n_mu / 2. They have to reach from −n_mu to n_mu: how long is that range?"),
+        ("normal_shift", normal(0, n), "Your shifts are normally distributed. The paper draws them evenly from −n_mu to n_mu, so that none is "
+         "larger than n_mu."),
+    ]  # fmt: skip
+
+
+def scale_mistakes(n: float) -> list[tuple]:
+    return [
+        ("scale_range", between(1, 1 + n), "Your scales run from 1 to 1 + n_sigma. n_sigma is the upper end itself: how long is the range from 1 to "
+         "n_sigma?"),
+        ("scale_range", between(0, n), "Your scales run from 0 to n_sigma. They have to start at 1: this noise never makes a unit smaller on "
+         "average."),
+        ("scale_range", between(2 - n, n), "Your scales lie evenly around 1. They have to run from 1 to n_sigma."),
+        ("normal_scale", normal(1, n - 1), "Your scales are normally distributed. Only the jitter of the scale is; the jump itself is even, from 1 to "
+         "n_sigma."),
+    ]  # fmt: skip
 
 
 def check_jitter(ask: Ask, rng) -> None:
     r = rng.uniform(0.2, 0.4)
-    zeros = torch.zeros(20, 100, dtype=torch.float64)
-    m, _ = noisy(ask, zeros, TINY, 1 + TINY, r, TINY)
-    if equal(m, 0):
-        raise Feedback("jitter_forgotten", f"With r_mu = {r:.2f} all examples of a unit still get the same shift. Each value has an m of its own, drawn around its unit's μ.")
-    if equal(m, 1):
-        raise Feedback("jitter_shared", "All units of an example get the same jitter. Each value has an m of its own: of which shape is that draw?")
-    judge_draws(
-        m,
-        between(-r, r),
-        [
-            ("jitter_not_centred", between(0, r), "Your m runs from μ to μ + r_mu. It has to lie on both sides of μ."),
-            ("jitter_not_centred", between(-r / 2, r / 2), "Your m stays within r_mu / 2 of μ. It has to reach from μ − r_mu to μ + r_mu."),
-            ("jitter_distribution", normal(0, r), "Your m is normally distributed around μ. Of the two jitters only that of the scale is normal; m is even."),
-        ],
-        "The jitters of the shift",
-    )  # fmt: skip
+    m, _ = noisy(ask, torch.zeros(20, 100, dtype=torch.float64), TINY, 1 + TINY, r, TINY)
+    check_own(m)
+    judge_draws(m, between(-r, r), m_mistakes(r), "The jitters of the shift")
     # Scales far apart, so that a jitter relative to the scale shows. Less their unit's mean, which 100 examples give well.
     r = rng.uniform(0.03, 0.05)
     s, _ = noisy(ask, torch.ones(100, 20, dtype=torch.float64), TINY, 4.0, TINY, r)
-    if equal(s, 0):
-        raise Feedback("jitter_forgotten", f"With r_sigma = {r:.2f} all examples of a unit still get the same scale. Each value has an s of its own, drawn around its unit's σ.")
-    if equal(s, 1):
-        raise Feedback("jitter_shared", "All units of an example get the same scale. Each value has an s of its own: of which shape is that draw?")
+    check_own(s)
     around = (s - s.mean(0)) * math.sqrt(100 / 99)
     if fits(around / s.mean(0), normal(0, r)) and not fits(around, normal(0, r)):
-        raise Feedback("jitter_relative", "The jitter of s grows with σ in your noise. It has to be N(σ, r_sigma): the same width for every unit.")
-    judge_draws(
-        around,
-        normal(0, r),
-        [
-            ("r_sigma_as_variance", normal(0, math.sqrt(r)), "Your s has variance r_sigma. In this course r_sigma is the standard deviation."),
-            ("jitter_distribution", between(-r, r), "Your s is drawn evenly around σ. The jitter of the scale is normal, with standard deviation r_sigma."),
-        ],
-        "The jitters of the scale",
-    )  # fmt: skip
+        raise wrong("jitter_relative")
+    judge_draws(around, normal(0, r), s_mistakes(r), "The jitters of the scale")
+
+
+def check_own(values: torch.Tensor) -> None:
+    """`values`: (examples, units), jittered. No two are the same."""
+    if equal(values, 0):
+        raise wrong("jitter_forgotten")
+    if equal(values, 1):
+        raise wrong("jitter_shared")
+
+
+def m_mistakes(r: float) -> list[tuple]:
+    return [
+        ("jitter_not_centred", between(0, r), "Your m runs from μ to μ + r_mu. It has to lie on both sides of μ."),
+        ("jitter_not_centred", between(-r / 2, r / 2), "Your m stays within r_mu / 2 of μ. It has to reach from μ − r_mu to μ + r_mu."),
+        ("jitter_distribution", normal(0, r), "Your m is normally distributed around μ. Of the two jitters only that of the scale is normal; m is even."),
+    ]  # fmt: skip
+
+
+def s_mistakes(r: float) -> list[tuple]:
+    return [
+        ("r_sigma_as_variance", normal(0, math.sqrt(r)), "Your s has variance r_sigma. In this course r_sigma is the standard deviation."),
+        ("jitter_distribution", between(-r, r), "Your s is drawn evenly around σ. The jitter of the scale is normal, with standard deviation r_sigma."),
+    ]  # fmt: skip
 
 
 def check_images(ask: Ask, rng) -> None:
@@ -210,12 +228,12 @@ def check_images(ask: Ask, rng) -> None:
     out, _ = noisy(ask, torch.zeros(shape, dtype=torch.float64), n_mu, n_sigma, TINY, TINY)
     values = out.transpose(0, 1).flatten(1)  # (channels, samples)
     if not equal(values, 1):
-        raise Feedback("per_position", "In images a channel is the unit: all its examples and all its positions share one shift. Yours differ within a channel. Which shape lines up with axis 1 of (N, C, H, W)?")
+        raise wrong("per_position")
     if equal(values, 0):
-        raise Feedback("one_for_all", "In images every channel gets the same shift. Each channel needs its own.")
+        raise wrong("one_for_all")
     out, _ = noisy(ask, torch.zeros(shape, dtype=torch.float64), TINY, 1 + TINY, 0.3, 0.1)
     if equal(out.flatten(2), 2) or equal(out, 0) or equal(out, 1):
-        raise Feedback("jitter_shared", "In images each position of each example has a jitter of its own. In yours some share it.")
+        raise wrong("jitter_shared")
 
 
 def check_q1(ask: Ask, rng, marks: Marks) -> None:
@@ -246,71 +264,69 @@ def hidden(z, kind, first, noise):
     return noise({"plain": lambda: z, "batch": lambda: normalized(z, z), "frozen": lambda: normalized(z, first)}[kind]())
 
 
-CARRIERS = {
-    "noise_removed": ("The output has no trace of the noise: it equals batch norm of z alone. You add the noise *before* the "
-                      "normalization. A shift and a scale that the whole batch shares: what does batch norm do to them?",
-                      lambda z, first, noise: normalized(noise(z), noise(z))),
-    "noise_forgotten": ("This is the network without noise. `noise` is a function that you are handed: where do you call it?",
-                        lambda z, first, noise: normalized(z, z)),
-    "not_normalized": ("This network only adds the noise. It has to normalize first.",
-                       lambda z, first, noise: noise(z)),
-    "frozen_for_batch": ("You normalize by the statistics of the first batch. Live statistics are those of z, the batch at hand.",
-                         lambda z, first, noise: noise(normalized(z, first))),
-    "features": ("You average over the units of each example. Each unit needs the mean and variance of its own column.",
-                 lambda z, first, noise: noise(normalized(z, z, over=1))),
-    "unbiased": ("Your variance divides by N − 1; batch norm divides by N. Look up `correction` in torch.var.",
-                 lambda z, first, noise: noise(normalized(z, z, correction=1))),
-    "variance": ("You divide by the variance. Doubling z would then halve the output.",
-                 lambda z, first, noise: noise(normalized(z, z, power=2))),
-}  # fmt: skip
-FREEZERS = {
-    "live_statistics": ("You normalize by the statistics of z, so they follow the network. Then this is batch norm again, and no "
-                        "control. Which tensor remembers the first batch?",
-                        lambda z, first, noise: noise(normalized(z, z))),
-    "live_mean": ("The spread is that of the first batch, the mean is still that of z. A mean that follows the batch removes "
-                  "every shift: just what this control must not do.",
-                  lambda z, first, noise: noise(normalized(z - z.mean(0) + first.mean(0), first))),
-    "noise_before": ("You add the noise before the normalization. Frozen statistics cannot remove it, but they rescale it: then "
-                     "this network no longer gets the same noise as the others.",
-                     lambda z, first, noise: normalized(noise(z), first)),
-    "noise_removed": ("You add the noise first and then normalize by the statistics of the batch: nothing of it is left.",
-                      lambda z, first, noise: normalized(noise(z), noise(z))),
-    "noise_forgotten": ("This is the network without noise. `noise` is a function that you are handed: where do you call it?",
-                        lambda z, first, noise: normalized(z, first)),
-    "not_normalized": ("This network only adds the noise. It has to normalize first.",
-                       lambda z, first, noise: noise(z)),
-    "first_noisy": ("You put the first batch through the noise before you take its statistics. They are asked of `first` as it is.",
-                    lambda z, first, noise: noise(normalized(z, noise(first)))),
-    "scale_only": ("You divide by the first batch's spread, but its mean is not subtracted.",
-                   lambda z, first, noise: noise(normalized(z, first, centre=False))),
-    "mean_only": ("You subtract the first batch's mean, but do not divide by its spread. This control is about scale.",
-                  lambda z, first, noise: noise(normalized(z, first, stretch=False))),
-    "features": ("You average over the units of each example. Each unit needs the mean and variance of its own column of `first`.",
-                 lambda z, first, noise: noise(normalized(z, first[:len(z)], over=1))),
-    "unbiased": ("Your variance divides by N − 1; batch norm divides by N, and a control must differ in one thing only.",
-                 lambda z, first, noise: noise(normalized(z, first, correction=1))),
-    "variance": ("You divide by the variance. Doubling the first batch would then quarter the output, not halve it.",
-                 lambda z, first, noise: noise(normalized(z, first, power=2))),
-}  # fmt: skip
-BARE = {
-    "noise_forgotten": ("This is the network without noise. `noise` is a function that you are handed: where do you call it?",
-                        lambda z, first, noise: z),
-    "normalized": ("The plain network must not be normalized: it is the comparison, what there was before batch norm.",
-                   lambda z, first, noise: noise(normalized(z, z))),
-    "normalized_after": ("You normalize after the noise. The plain network has no normalization at all.",
-                         lambda z, first, noise: normalized(noise(z), noise(z))),
+LAYERS = {
+    "noise_removed": "The output has no trace of the noise: it equals batch norm of z alone. You add the noise *before* the "
+    "normalization. A shift and a scale that the whole batch shares: what does batch norm do to them?",
+    "noise_before": "You add the noise before the normalization. Frozen statistics cannot remove it, but they rescale it: then this "
+    "network no longer gets the same noise as the others.",
+    "noise_forgotten": "This is the network without noise. `noise` is a function that you are handed: where do you call it?",
+    "not_normalized": "This network only adds the noise. It has to normalize first.",
+    "normalized": "The plain network must not be normalized: it is the comparison, what there was before batch norm.",
+    "frozen_for_batch": "You normalize by the statistics of the first batch. Live statistics are those of z, the batch at hand.",
+    "live_statistics": "You normalize by the statistics of z, so they follow the network. Then this is batch norm again, and no control. "
+    "Which tensor remembers the first batch?",
+    "live_mean": "The spread is that of the first batch, the mean is still that of z. A mean that follows the batch removes every "
+    "shift: just what this control must not do.",
+    "first_noisy": "You put the first batch through the noise before you take its statistics. They are asked of `first` as it is.",
+    "scale_only": "You divide by the first batch's spread, but its mean is not subtracted.",
+    "mean_only": "You subtract the first batch's mean, but do not divide by its spread. This control is about scale.",
+    "features": "You average over the units of each example. Each unit needs the mean and variance of its own column.",
+    "unbiased": "Your variance divides by N − 1; batch norm divides by N. Look up `correction` in torch.var.",
+    "variance": "You divide by the variance. Doubling z and first together would then halve the output; it should not change.",
 }  # fmt: skip
 
+# What each wrong order or wrong statistic computes, by kind: code, formula of z, first and noise.
+FORMULAS = {
+    "plain": [
+        ("noise_forgotten", lambda z, first, noise: z),
+        ("normalized", lambda z, first, noise: noise(normalized(z, z))),
+        ("normalized", lambda z, first, noise: normalized(noise(z), noise(z))),
+        ("normalized", lambda z, first, noise: noise(normalized(z, first))),
+    ],
+    "batch": [
+        ("noise_removed", lambda z, first, noise: normalized(noise(z), noise(z))),
+        ("noise_forgotten", lambda z, first, noise: normalized(z, z)),
+        ("not_normalized", lambda z, first, noise: noise(z)),
+        ("frozen_for_batch", lambda z, first, noise: noise(normalized(z, first))),
+        ("features", lambda z, first, noise: noise(normalized(z, z, over=1))),
+        ("unbiased", lambda z, first, noise: noise(normalized(z, z, correction=1))),
+        ("variance", lambda z, first, noise: noise(normalized(z, z, power=2))),
+    ],
+    "frozen": [
+        ("noise_removed", lambda z, first, noise: normalized(noise(z), noise(z))),
+        ("noise_before", lambda z, first, noise: normalized(noise(z), first)),
+        ("noise_forgotten", lambda z, first, noise: normalized(z, first)),
+        ("not_normalized", lambda z, first, noise: noise(z)),
+        ("live_statistics", lambda z, first, noise: noise(normalized(z, z))),
+        ("live_mean", lambda z, first, noise: noise(normalized(z - z.mean(0) + first.mean(0), first))),
+        ("first_noisy", lambda z, first, noise: noise(normalized(z, noise(first)))),
+        ("scale_only", lambda z, first, noise: noise(normalized(z, first, centre=False))),
+        ("mean_only", lambda z, first, noise: noise(normalized(z, first, stretch=False))),
+        ("features", lambda z, first, noise: noise(normalized(z, first[: len(z)], over=1))),
+        ("unbiased", lambda z, first, noise: noise(normalized(z, first, correction=1))),
+        ("variance", lambda z, first, noise: noise(normalized(z, first, power=2))),
+    ],
+}
 
-def misconceptions(kind: str, table: dict) -> list[Misconception]:
+
+def misconceptions(kind: str) -> list[Misconception]:
     def formula(compute):
         return lambda z, _, first, noise: compute(z, first, noise)
 
-    return [Misconception(code, f"kind={kind!r}: {message}", formula(compute)) for code, (message, compute) in table.items()]
+    return [Misconception(code, f"kind={kind!r}: {LAYERS[code]}", formula(compute)) for code, compute in FORMULAS[kind]]
 
 
-KINDS = {"plain": BARE, "batch": CARRIERS, "frozen": FREEZERS}
-MISTAKES = {kind: misconceptions(kind, table) for kind, table in KINDS.items()}
+MISTAKES = {kind: misconceptions(kind) for kind in FORMULAS}
 
 
 def describe_hidden(got, trial) -> str:
@@ -324,7 +340,7 @@ def describe_hidden(got, trial) -> str:
 
 
 def check_q2(ask: Ask, rng, marks: Marks) -> None:
-    for kind in KINDS:
+    for kind in FORMULAS:
         trials = []
         for examples, units in ((5, 5), (6, int(rng.integers(3, 9)))):
             # Two batches whose statistics differ; noise far from 1 and 0.
@@ -334,7 +350,10 @@ def check_q2(ask: Ask, rng, marks: Marks) -> None:
         with marks.part(1):
             judge(trials, 0, "Your output", MISTAKES[kind], describe_hidden)
             if any(changed(trial) for trial in trials):
-                raise Feedback("in_place", f"kind={kind!r}: the output is right, but z or first has changed. Make a new tensor.")
+                raise Feedback(
+                    "in_place",
+                    f"kind={kind!r}: the output is right, but z or first has changed. Make a new tensor.",
+                )
 
 
 def columns(rng, examples: int, units: int) -> torch.Tensor:
@@ -381,8 +400,16 @@ def check_comparison(rival: str, pair) -> None:
         )
     factor = "the noise" if differ[1] else "the statistics"
     if differ != asked:
-        raise Feedback("wrong_factor", f"{rival!r}: {one!r} and {other!r} differ in {factor} only. Read the sentence again: a change of what would it show itself in?")
-    raise Feedback("wrong_background", f"{rival!r}: {one!r} and {other!r} differ in {factor} only, which is good; but it is not the two networks that the sentence speaks of. In which of them does that happen?")
+        raise Feedback(
+            "wrong_factor",
+            f"{rival!r}: {one!r} and {other!r} differ in {factor} only. Read the sentence again: a change of what "
+            "would it show itself in?",
+        )
+    raise Feedback(
+        "wrong_background",
+        f"{rival!r}: {one!r} and {other!r} differ in {factor} only, which is right. But the sentence is about that "
+        "difference in other networks: which ones?",
+    )
 
 
 def check_q3(ask: Ask, rng, marks: Marks) -> None:
@@ -611,7 +638,10 @@ def check_cost(what: str, mean: float, low: float, high: float) -> None:
     right = paired_interval(costs(DEEP)[what], 0)
     if max(abs(mean), abs(low), abs(high)) <= 1:
         raise Feedback("fraction", f"{what!r}: give points of accuracy, 0 to 100, not fractions.")
-    otherwise = f"{what!r}: asked for is {ASKED[what]}, {DEEP} layers. {mean:.4g} points is far from what our own layers give. Does your line use the right two networks, and did you restart and run all cells after your last change?"
+    otherwise = (
+        f"{what!r}: asked for is {ASKED[what]}, {DEEP} layers. {mean:.4g} points is far from what our own layers give. "
+        "Does your line use the right two networks, and did you restart and run all cells after your last change?"
+    )
     if abs(mean - float(right[0])) > WITHIN[what]:
         mistakes = sorted(cost_mistakes(what), key=lambda mistake: abs(mistake[1] - mean))
         judge_number(mean, float(right[0]), WITHIN[what], [(code, at, f"{what!r}: {say}") for code, at, say in mistakes], otherwise)
@@ -619,17 +649,27 @@ def check_cost(what: str, mean: float, low: float, high: float) -> None:
         raise Feedback("ends_swapped", f"{what!r}: the mean has to lie between low and high. Give [mean, low, high].")
     half, theirs = float(right[2] - right[0]), (high - low) / 2
     if abs((low + high) / 2 - mean) > 0.2 * half + 0.5:
-        raise Feedback("lopsided", f"{what!r}: the ends have to lie equally far from the mean. Did you copy all three from the same line?")
+        raise Feedback(
+            "lopsided",
+            f"{what!r}: the ends have to lie equally far from the mean. Did you copy all three from the same line?",
+        )
     if theirs > 3 * half:
         raise Feedback("sd_for_se", f"{what!r}: your interval is several times too wide. Is it the spread of single seeds?")
     if not half / 1.8 < theirs < half * 1.8:
-        raise Feedback("width", f"{what!r}: the mean is right, but your interval is {'wider' if theirs > half else 'narrower'} than it can be with {SEEDS} seeds. Take it from your paired_interval.")
+        raise Feedback(
+            "width",
+            f"{what!r}: the mean is right, but your interval is {'wider' if theirs > half else 'narrower'} than it can "
+            f"be with {SEEDS} seeds. Take it from your paired_interval.",
+        )
 
 
 def check_q5(ask: Ask, rng, marks: Marks) -> None:
     got = ask.value()
     if not isinstance(got, dict):
-        raise Feedback("wrong_type", f"Answer with a dict that has [mean, low, high] for each of {', '.join(map(repr, ASKED))}.")
+        raise Feedback(
+            "wrong_type",
+            f"Answer with a dict that has [mean, low, high] for each of {', '.join(map(repr, ASKED))}.",
+        )
     given = []
     for what in ASKED:
         with marks.part(1):
@@ -637,7 +677,10 @@ def check_q5(ask: Ask, rng, marks: Marks) -> None:
                 raise Feedback("incomplete", f"There is nothing for {what!r} yet.")
             numbers = three_numbers(what, got[what])
             if numbers in given:
-                raise Feedback("given_twice", f"{what!r}: you have given these three numbers already. Which networks are asked for here?")
+                raise Feedback(
+                    "given_twice",
+                    f"{what!r}: you have given these three numbers already. Which networks are asked for here?",
+                )
             given.append(numbers)
             check_cost(what, *numbers)
 
