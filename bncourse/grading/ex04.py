@@ -103,27 +103,37 @@ def gradients_along(loss, w, steps, walk=on_a_line):
     return changes, (changes / torch.stack([(stop - w).norm() for stop in stops])).max()
 
 
-def telling(loss, w, steps, apart: float = 0.05) -> bool:
-    """Whether the usual mistakes give visibly other numbers here: the roughest stop is neither the first, the last nor the
-    furthest, no slope is near 0 or 1, and the walk leads somewhere, but not to infinity."""
-    changes, (_, beta) = slopes(loss, w, steps), gradients_along(loss, w, steps)
-    losses, norm = losses_along(loss, w, steps), gradient(loss, w).norm()
-    others = [0, len(steps) - 1, int(np.argmax(steps))]
-    return bool(
+def telling(heights, waves, w, steps, apart: float = 0.05) -> bool:
+    """Whether the usual mistakes give visibly other numbers on these ripples: the roughest and the tamest stop are neither the
+    first, the last nor the furthest, the gradient has changed most before the furthest, no length is near 0 or 1, and the
+    walk leads somewhere. In closed form, because it is asked often."""
+
+    def grad(at):
+        return 0.2 * at + (heights * np.cos(at @ waves.T)) @ waves
+
+    g, far = grad(w), np.argmax(steps)
+    stops, norm = w - np.outer(steps, g), np.linalg.norm(g)
+    changes = np.linalg.norm(grad(stops) - g, axis=1)
+    slopes = changes / (steps * norm)
+    losses = 0.1 * (stops**2).sum(1) + np.sin(stops @ waves.T) @ heights
+    ends = slopes[[0, -1, far]]
+    return (
         1.3 < norm < 30
-        and 0.2 < losses.max() - losses.min() < 100
-        and all(changes[k] < (1 - apart) * beta for k in others)
-        and abs(beta - 1) > apart
+        and 0.2 < np.ptp(losses) < 100
+        and changes[far] < (1 - apart) * changes.max()
+        and ends.max() < (1 - apart) * slopes.max()
+        and ends.min() > (1 + apart) * slopes.min()
+        and abs(slopes.max() - 1) > apart
     )
 
 
 def draw_ripples(rng) -> tuple:
     """The rough case: (loss, weights, step sizes) on which all mistakes show."""
     while True:
-        loss = Given("ex04", "ripples", (torch.from_numpy(rng.uniform(0.5, 1, 4)), 1.5 * normal(rng, 4, 4)))
-        w, steps = 2 * normal(rng, 4), [float(s) for s in rng.uniform(0.05, 0.6, 5)]
-        if telling(loss.build(), w, steps):
-            return loss, w, steps
+        drawn = rng.uniform(0.5, 1, 4), 1.5 * rng.standard_normal((4, 4)), 2 * rng.standard_normal(4), rng.uniform(0.05, 0.6, 6)
+        if telling(*drawn):
+            heights, waves, w = map(torch.from_numpy, drawn[:3])
+            return Given("ex04", "ripples", (heights, waves)), w, drawn[3].tolist()
 
 
 def lines(rng) -> list[tuple]:
