@@ -470,6 +470,9 @@ def surely_rougher(rough: dict, smooth: dict) -> bool:
     return all((times(rough[key], smooth[key]) >= MARGIN).all() for key in (REAL, "beta"))
 
 
+FRAGILE = "That would do, but a start moved by a billionth gives other numbers. Take something less chaotic, or exaggerate a little."
+
+
 def truly_rougher(rough: dict, smooth: dict) -> None:
     """Returns when the real walk calls `rough` the rougher one, in loss range and in β, else raises `Feedback`."""
     if surely_rougher(rough, smooth):
@@ -479,7 +482,7 @@ def truly_rougher(rough: dict, smooth: dict) -> None:
     loss, beta = (float(times(rough[key], smooth[key])[0]) for key in (REAL, "beta"))
     said = f"Rough divided by smooth, the real walk finds {loss:.2g} for the loss range and {beta:.2g} for β.".replace("inf", "∞")
     if loss >= MARGIN and beta >= MARGIN:
-        raise Feedback("fragile", f"{said} But a start moved by a billionth gives other numbers. Take something less chaotic.")
+        raise Feedback("fragile", f"{said} {FRAGILE}")
     if beta >= MARGIN:
         raise Feedback(
             "arrived",
@@ -516,15 +519,17 @@ def check_q4(ask: Ask, rng, marks: Marks) -> None:
         if marks.feedback:
             raise marks.feedback[0]
         ratio = times(rough[way], smooth[way])
-        said = f"The real walk calls your rough landscape rougher, as it should. Way {way} finds {float(ratio[0]):.2g} times the width on it,"
+        said = f"The real walk calls your rough landscape rougher, as it should. Way {way} finds {float(ratio[0]):.2g} times the width on it"
         if ratio[0] >= 1:
             raise Feedback(
                 "both_agree",
-                f"{said} so it agrees: no counter-example yet. What makes the band of {way} wide although nothing is rough? What "
+                f"{said}, so it agrees: no counter-example yet. What makes the band of {way} wide although nothing is rough? What "
                 "keeps it narrow?",
             )
+        if ratio[0] > 1 / MARGIN:
+            raise Feedback("too_close", f"{said}, which is less, but too close to call: at most one divided by {MARGIN} is asked for.")
         if not (ratio <= 1 / MARGIN).all():
-            raise Feedback("too_close", f"{said} which is less, but too close to call: at most one divided by {MARGIN} is asked for.")
+            raise Feedback("fragile", f"{said}. {FRAGILE}")
 
 
 # ---- q5: the verdict turns with the learning rate --------------------------------------------------------------------
