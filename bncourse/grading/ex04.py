@@ -55,7 +55,6 @@ def draw_parabola(rng, dtype=torch.float64) -> tuple:
     return Given("ex04", "parabola", ((matrix + matrix.T) / 2, normal(rng, 4))), (3 * normal(rng, 4)).to(dtype)
 
 
-
 def gradient(loss, w) -> torch.Tensor:
     with torch.enable_grad():
         w = w.detach().requires_grad_()
@@ -165,7 +164,7 @@ WALK_SAYINGS = {
 # ---- q1: losses along the gradient -----------------------------------------------------------------------------------
 
 LOSSES = [
-    *(Misconception(code, WALK_SAYINGS[code], lambda *a, walk=walk: losses_along(*a, walk)) for code, walk in WALKS),
+    *(Misconception(code, WALK_SAYINGS[code], lambda *a, w=walk: losses_along(*a, w)) for code, walk in WALKS),
     Misconception(
         "change",
         "You return by how much the loss changes. The question asks for the losses themselves.",
@@ -202,8 +201,9 @@ def describe_losses(got: torch.Tensor, trial) -> str:
 
 def moved(trial) -> bool:
     """Whether w is elsewhere afterwards. There and back again is fine: it is off by a rounding error only."""
-    after, before = [value.array for value in trial.reply.inputs[:1]], trial.args[1].numpy()
-    return not after or after[0] is None or after[0].shape != before.shape or not np.allclose(after[0], before, rtol=1e-5, atol=1e-5)
+    before = trial.args[1].numpy()
+    after = [v.array for v in trial.reply.inputs if v.array is not None and v.array.shape == before.shape]
+    return len(after) != 1 or not np.allclose(after[0], before, rtol=1e-5, atol=1e-5)
 
 
 def check_q1(ask: Ask, rng, marks: Marks) -> None:
@@ -510,7 +510,10 @@ def check_q4(ask: Ask, rng, marks: Marks) -> None:
     rough, smooth = (widths(**read_landscape(got[name], name)) for name in ("rough", "smooth"))
     for name, found in (("rough", rough), ("smooth", smooth)):
         if not (np.concatenate([found[way], found[REAL], found["beta"]]) < LARGEST_LOSS).all():  # also when it is NaN
-            raise Feedback("diverged", f"On {name} the loss shoots off to infinity. A run that blew up tells nothing about shape: take smaller numbers.")  # fmt: skip
+            raise Feedback(
+                "diverged",
+                f"On {name} the loss shoots off to infinity. A run that blew up tells nothing about shape: take smaller numbers.",
+            )
         if found[REAL][0] == 0:
             raise Feedback("flat", f"On {name} the gradient at the start, w = 0, is zero: nobody moves. Give it a slope there.")
     with marks.part(1):
@@ -519,7 +522,7 @@ def check_q4(ask: Ask, rng, marks: Marks) -> None:
         if marks.feedback:
             raise marks.feedback[0]
         ratio = times(rough[way], smooth[way])
-        said = f"The real walk calls your rough landscape rougher, as it should. Way {way} finds {float(ratio[0]):.2g} times the width on it"
+        said = f"The real walk finds more on your rough landscape, as it should. Way {way} finds {ratio[0]:.2g} times the width"
         if ratio[0] >= 1:
             raise Feedback(
                 "both_agree",
@@ -527,7 +530,7 @@ def check_q4(ask: Ask, rng, marks: Marks) -> None:
                 "keeps it narrow?",
             )
         if ratio[0] > 1 / MARGIN:
-            raise Feedback("too_close", f"{said}, which is less, but too close to call: at most one divided by {MARGIN} is asked for.")
+            raise Feedback("too_close", f"{said}, which is less, but too close to call: at most 1/{MARGIN} is asked for.")
         if not (ratio <= 1 / MARGIN).all():
             raise Feedback("fragile", f"{said}. {FRAGILE}")
 

@@ -34,7 +34,7 @@ def losses_along(loss, w, step_sizes):
 """,
         "all stops at once": """
 def losses_along(loss, w, step_sizes):
-    stops = w[None] - torch.outer(torch.tensor(step_sizes, dtype=w.dtype), torch.func.grad(loss)(w))
+    stops = w[None] - torch.outer(torch.tensor(step_sizes, dtype=w.dtype), gradient(loss, w))
     return torch.stack(list(map(loss, stops)))
 """,
         "there and back again": """
@@ -71,11 +71,10 @@ def gradients_along(loss, w, step_sizes):
         beta = max(beta, change.item() / torch.linalg.norm(stop - w).item())
     return torch.tensor(changes, dtype=w.dtype), beta
 """,
-        "torch.func and einsum": """
+        "einsum": """
 def gradients_along(loss, w, step_sizes):
-    slope = torch.func.grad(loss)
-    g, s = slope(w), torch.tensor(step_sizes, dtype=w.dtype)
-    d = torch.stack([slope(stop) for stop in w - s[:, None] * g]) - g
+    g, s = gradient(loss, w), torch.tensor(step_sizes, dtype=w.dtype)
+    d = torch.stack([gradient(loss, stop) for stop in w - s[:, None] * g]) - g
     changes = torch.einsum("sp,sp->s", d, d).sqrt()
     return changes, torch.amax(changes / (s * torch.einsum("p,p->", g, g).sqrt()))
 """,
