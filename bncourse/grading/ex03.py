@@ -250,11 +250,6 @@ def check_q1(ask: Ask, rng, marks: Marks) -> None:
 # ---- q2: three networks that carry it --------------------------------------------------------------------------------
 
 
-def fixed_noise(scale, shift):
-    """A noise that has been drawn already, so that the right answer is known."""
-    return lambda a: scale.to(a.dtype) * a + shift.to(a.dtype)
-
-
 def normalized(z, by, correction=0, over=0, power=1, centre=True, stretch=True):
     z = z - by.mean(over, keepdim=True) if centre else z
     return z / (by.var(over, correction=correction, keepdim=True) + EPS).sqrt() ** power if stretch else z
