@@ -14,10 +14,11 @@ import time
 
 import pytest
 from filelock import FileLock
-from handed_in import MASTER, ROOT, STUDENT, cells_of, notebook
+from handed_in import MASTER, MASTERS, ROOT, STUDENT, cells_of, notebook
 from typer.testing import CliRunner
 
 from bncourse.__main__ import app
+from bncourse.grading.checks import Written, load
 from bncourse.grading.sandbox import Limits, Worker
 
 STEP = 3  # seconds a cell or a call may take
@@ -373,6 +374,22 @@ def test_what_crashed_is_graded_again_only_when_asked(sandbox, tmp_path):
         assert grade(folder, *more, csv=table).exit_code == 0
         seeds.append(rows(table)["a.ipynb"]["seed"])
     assert seeds[0] == seeds[1] != seeds[2] and rows(table)["a.ipynb"]["status"] == "crashed"
+
+
+@pytest.mark.parametrize("path", MASTERS[1:], ids=lambda path: path.stem)  # exercise 1 is in the class above
+def test_in_the_sandbox_too_a_master_has_all_points_and_a_student_version_none(sandbox, tmp_path, path):
+    folder, name = tmp_path / "class", path.stem.split("_")[0]
+    folder.mkdir()
+    shutil.copy(path, folder / "master.ipynb")
+    shutil.copy(path.parents[1] / path.name, folder / "student.ipynb")
+    result = grade(folder, "--jobs", "2", csv=tmp_path / "g.csv", exercise=name)
+    assert result.exit_code == 0, result.output
+    found, questions = rows(tmp_path / "g.csv"), load(name).QUESTIONS.values()
+    written = sum(q.points for q in questions if isinstance(q, Written))
+    master, student = found["master.ipynb"], found["student.ipynb"]
+    assert (master["status"], master["points"], master["pending"]) == ("ok", master["max"], f"{written:g}"), master
+    assert float(master["max"]) + written == sum(q.points for q in questions) == 20
+    assert (student["status"], student["points"], student["max"]) == ("wrong", "0", "20"), student
 
 
 def test_the_same_seed_draws_the_same_inputs(sandbox, tmp_path):

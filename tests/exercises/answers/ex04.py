@@ -134,7 +134,7 @@ def pair(way, rough, smooth):
 WRONG = [
     ("q1", "x = 1", "missing", 0),
     ("q1", Q1 + 'raise NotImplementedError("q1: losses_along is not written yet")', "not_started", 0),
-    ("q1", Q1 + "return [loss(w - s * g) for s in step_sizes]", "wrong_type", 0),
+    ("q1", Q1 + "return [[loss(w - s * g)] for s in step_sizes]", "wrong_type", 0),
     ("q1", Q1 + "return torch.tensor([loss(w - s * g).item() for s in step_sizes]).float()", "wrong_dtype", 0),
     ("q1", Q1 + "return loss(w - step_sizes[0] * g)", "wrong_shape", 0),
     ("q1", Q1 + "w.requires_grad_()\n    w -= g\n    return loss(w)", "raised", 0),
