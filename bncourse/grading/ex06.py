@@ -6,11 +6,9 @@ disguise. Right answers are computed in float64, by autograd or in closed form; 
 """
 
 import math
-from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 

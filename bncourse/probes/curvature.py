@@ -6,7 +6,6 @@ of the spectrum from a few such products.
 
 from collections.abc import Callable
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn

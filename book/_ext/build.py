@@ -154,9 +154,7 @@ def execute_outdated(notebooks, jobs):
             if problem:
                 problems[path.stem] = problem
                 return
-            cache.cache_notebook_bundle(
-                CacheBundleIn(notebook, str(path), data={"execution_seconds": took}), overwrite=True
-            )
+            cache.cache_notebook_bundle(CacheBundleIn(notebook, str(path), data={"execution_seconds": took}), overwrite=True)
             # Sphinx looks at the source only and would keep the page with the former results.
             (DOCTREES / path.relative_to(ROOT)).with_suffix(".doctree").unlink(missing_ok=True)
 

@@ -9,7 +9,6 @@ import pytest
 from bncourse.grading.calls import NamespaceAnswers
 from bncourse.grading.checks import load, run
 
-
 PRELUDE = "import math\nimport numpy as np\nimport torch\nimport torch.nn.functional as F\n"
 
 

@@ -233,9 +233,11 @@ def as_colab_saves(master: dict) -> dict:
         cell.pop("id")
         cell["metadata"] = {"id": f"aB{number}", "colab": {"base_uri": "https://localhost:8080/"}, "cellView": "form"}
         if cell["cell_type"] == "code":
-            cell["execution_count"], cell["outputs"] = number, [{"output_type": "stream", "name": "stdout", "text": ["x\n"] * 100}]
+            cell["execution_count"] = number
+            cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["x\n"] * 100}]
         cells.append(cell)
-        cells.append({"cell_type": "code", "metadata": {}, "source": ["#@title My notes\n", "!nvidia-smi\n", "%timeit 1\n", "1 / 0"]})
+        source = ["#@title My notes\n", "!nvidia-smi\n", "%timeit 1\n", "1 / 0"]
+        cells.append({"cell_type": "code", "metadata": {}, "source": source})
     metadata = {"accelerator": "GPU", "colab": {"provenance": [], "gpuType": "T4", "include_colab_link": True}}
     metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 0}
@@ -414,7 +416,8 @@ def test_marks_and_pages_from_the_command_line(sandbox, tmp_path):
     assert rows(tmp_path / "g.csv")["jane.ipynb"]["points"] == "3"
     assert "Nearly." in (pages / "students" / "jane.html").read_text()
     assert (tmp_path / "g-canvas.csv").exists() and (tmp_path / "g-moodle.csv").exists()
-    assert "line 2: no question" in grade(folder, "--manual", str(write(marks, "student,question,points\njane,q9,1\n")), csv=tmp_path / "h.csv").stderr
+    write(marks, "student,question,points\njane,q9,1\n")
+    assert "line 2: no question" in grade(folder, "--manual", str(marks), csv=tmp_path / "h.csv").stderr
     assert not (tmp_path / "h.csv").exists()
 
 

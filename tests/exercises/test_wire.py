@@ -68,7 +68,12 @@ def test_a_reply_arrives_as_it_left():
 
 
 def test_numbers_words_lists_and_dicts_arrive_as_they_left():
-    sent = {"a": [1, 2.5, True, None, "two\nlines"], "b": (float("inf"), torch.arange(3)), "c": {}, "d": torch.tensor([True, False])}
+    sent = {
+        "a": [1, 2.5, True, None, "two\nlines"],
+        "b": (float("inf"), torch.arange(3)),
+        "c": {},
+        "d": torch.tensor([True, False]),
+    }
     got = read(frame_reply("x", Reply("returned", [describe(sent)]))).values[0].data()
     assert got["a"] == sent["a"] and [type(x) for x in got["a"]] == [type(x) for x in sent["a"]]
     assert got["b"][0] == float("inf") and torch.equal(got["b"][1], sent["b"][1]) and got["c"] == {}

@@ -288,7 +288,7 @@ def test_curvature_within_train(kind, norm, statistics, blobs):
     if kind == "vgg":
         task = data.Data("pictures", *(v.view(-1, 2, 2, 2) if v.dim() == 2 else v for v in (
             blobs.x_train, blobs.y_train, blobs.x_test, blobs.y_test)), classes=3)
-        build = lambda seed: nets.vgg((2, 2, 2), 3, norm=norm, init="he", seed=seed)
+        build = lambda seed: nets.vgg((2, 2, 2), 3, norm=norm, init="he", seed=seed)  # noqa: E731
     if kind == "deep_linear":
         build, task, size = lambda seed: nets.deep_linear(10, 4, norm, seed=seed), data.linear_map(), 11
     options = dict(seeds=(0, 1), lrs=(0.01, 0.03), steps=4, batch_size=size, record=(0, 4), test=False)

@@ -72,7 +72,7 @@ def test_everything_the_package_declares_is_looked_for():
     import tomllib
     from pathlib import Path
 
-    declared = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())["project"]["dependencies"]
+    declared = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
     names = {"scikit-learn": "sklearn"}
     for name in (requirement.split(">")[0] for requirement in declared):
         assert names.get(name, name) in module.NEEDED

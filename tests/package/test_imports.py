@@ -36,8 +36,8 @@ def test_importing_the_package_is_cheap():
 def test_every_pinned_version_runs_on_the_oldest_python_we_promise():
     # A newer Python here would install what Debian's 3.11.2 cannot.
     root = Path(__file__).parents[2]
-    promised = re.search(r'requires-python = ">=([\d.]+)"', (root / "pyproject.toml").read_text())[1]
-    pins = re.findall(r"^([\w.-]+)==", (root / "constraints.txt").read_text(), re.M)
+    promised = re.search(r'requires-python = ">=([\d.]+)"', (root / "pyproject.toml").read_text("utf-8"))[1]
+    pins = re.findall(r"^([\w.-]+)==", (root / "constraints.txt").read_text("utf-8"), re.M)
     asked = {}
     for name in pins:
         try:

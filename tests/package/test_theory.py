@@ -118,7 +118,7 @@ def test_initialization(seed, shape, distance):
 
 def test_scaled_weights_are_the_same_network():
     # Why every k W* is an optimum.
-    x, (_, loss, gamma, beta) = torch.randn(16, 5).double(), problem()
+    x, (_, _, gamma, beta) = torch.randn(16, 5).double(), problem()
     w = torch.randn(5, 4).double()
     for k in (0.01, 3.0):
         assert torch.allclose(theory.batch_norm(x @ (k * w), gamma, beta), theory.batch_norm(x @ w, gamma, beta), rtol=1e-12)
