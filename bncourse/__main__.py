@@ -1,4 +1,4 @@
-"""`python -m bncourse` (and the `bncourse` script): doctor, student, grade.
+"""`python -m bncourse` (and the `bncourse` script): doctor, student, tidy, grade.
 
 What a person can put right is one line on standard error and exit code 2, never a traceback.
 """
@@ -58,6 +58,30 @@ def student(
         raise typer.Exit(1)
     if not changed:
         typer.echo("student notebooks are up to date")
+
+
+@app.command()
+def tidy(
+    notebooks: Annotated[list[Path] | None, typer.Argument(help="By default all in book/ and exercises/.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if something would change.")] = False,
+) -> None:
+    """Take results and an editor's traces out of notebooks, as they are kept in git."""
+    from .grading.masters import tidy
+
+    paths = notebooks or sorted(path for folder in ("book", "exercises") for path in Path(folder).rglob("*.ipynb"))
+    changed = []
+    for path in paths:
+        if ".ipynb_checkpoints" in path.parts:
+            continue
+        try:
+            changed += [path] if tidy(path, check) else []
+        except (OSError, ValueError) as error:
+            typer.echo(f"bncourse: {path} is not a notebook that can be read ({error})", err=True)
+            raise typer.Exit(2) from None
+    for path in changed:
+        typer.echo(f"{'would change' if check else 'tidied'} {path}")
+    if check and changed:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import nbformat
 
-from .checks import load
 from .feedback import GradingError
 
 SOLUTION = re.compile(r"^([ \t]*)### BEGIN SOLUTION[ \t]*\n.*?^[ \t]*### END SOLUTION[ \t]*$", re.MULTILINE | re.DOTALL)
@@ -32,6 +31,15 @@ def canonical(notebook) -> str:
     return nbformat.writes(notebook).rstrip("\n") + "\n"
 
 
+def tidy(path: Path, check: bool = False) -> bool:
+    """Writes a notebook in the one way (with `check`: writes nothing). Says whether that changes it."""
+    text = path.read_text(encoding="utf-8")
+    tidied = canonical(nbformat.reads(text, as_version=4))
+    if tidied != text and not check:
+        path.write_text(tidied, encoding="utf-8", newline="\n")
+    return tidied != text
+
+
 def without_solutions(source: str, question_of: dict[str, str]) -> str:
     """The cell with every solution replaced by a stub: three dots where an answer is a value, else a line that raises.
     `question_of`: answer to question, for the stub's message."""
@@ -52,6 +60,8 @@ def without_solutions(source: str, question_of: dict[str, str]) -> str:
 
 
 def student_version(master: Path) -> str:
+    from .checks import load  # imported here because it needs torch, and `bncourse tidy` does not
+
     notebook = nbformat.read(master, as_version=4)
     questions = load(master.stem.split("_")[0]).QUESTIONS
     question_of = {question.answer: name for name, question in questions.items()}

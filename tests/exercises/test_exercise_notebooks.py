@@ -74,6 +74,28 @@ def test_a_stale_student_notebook_is_noticed_and_written(tmp_path):
     assert (tmp_path / STUDENT.name).read_bytes() == STUDENT.read_bytes()
 
 
+def test_tidying_takes_out_what_a_run_left_behind(tmp_path):
+    notebook = nbformat.read(STUDENT, as_version=4)
+    notebook.cells[1].metadata = {"collapsed": True}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.execution_count, cell.outputs = 3, [nbformat.v4.new_output("stream", text="a result\n")]
+    notebook.metadata.language_info["version"] = "3.12.1"
+    path = tmp_path / "used.ipynb"
+    nbformat.write(notebook, path)
+    used = path.read_bytes()
+    assert CliRunner().invoke(app, ["tidy", "--check", str(path)]).exit_code == 1 and path.read_bytes() == used
+    assert CliRunner().invoke(app, ["tidy", str(path)]).exit_code == 0
+    assert path.read_bytes() == STUDENT.read_bytes()
+    assert CliRunner().invoke(app, ["tidy", "--check", str(path)]).exit_code == 0
+
+
+def test_tidying_what_is_no_notebook_says_so(tmp_path):
+    (tmp_path / "torn.ipynb").write_text('{"cells": [', "utf-8")
+    result = CliRunner().invoke(app, ["tidy", str(tmp_path / "torn.ipynb")])
+    assert result.exit_code == 2 and "torn.ipynb is not a notebook" in result.output
+
+
 @each_master
 def test_the_student_notebook_holds_no_line_of_a_solution(path):
     student = text_of(path.parents[1] / path.name)
@@ -131,7 +153,8 @@ def test_every_question_has_three_closed_hints_and_a_check(path):
 def test_points_and_links_of_the_text_are_those_of_the_questions(path):
     questions = load(name_of(path)).QUESTIONS.values()
     said = re.search(r"\*\*Points\*\* (\d+): ([\d +]+)\.", text_of(path))
-    assert [int(n) for n in said[2].split("+")] == [q.points for q in questions] and int(said[1]) == sum(q.points for q in questions)
+    assert [int(n) for n in said[2].split("+")] == [q.points for q in questions]
+    assert int(said[1]) == sum(q.points for q in questions)
     for link in re.findall(r"\]\((?!http|#)([^)#]+)", text_of(path)):
         assert (path.parent / link).exists(), link
 
