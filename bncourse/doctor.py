@@ -4,7 +4,7 @@ import importlib
 import platform
 import sys
 
-NEEDED = ("torch", "numpy", "pandas", "sklearn", "matplotlib", "ipywidgets", "nbformat", "pooch", "typer", "rich")
+NEEDED = ("torch", "numpy", "pandas", "sklearn", "matplotlib", "ipywidgets", "nbformat", "jinja2", "pooch", "typer", "rich")
 
 
 def doctor() -> bool:

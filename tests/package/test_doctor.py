@@ -37,7 +37,7 @@ def test_a_missing_package(name, report, monkeypatch):
 
 
 def test_a_cache_that_cannot_be_written(report, monkeypatch, tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", "utf-8")
     monkeypatch.setenv("BNCOURSE_DATA", str(tmp_path / "file" / "data"))
     healthy, marks, text = report()
     assert not healthy and marks["cache"] == "FAIL" and "set BNCOURSE_DATA" in text
