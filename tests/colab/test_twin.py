@@ -43,7 +43,8 @@ def test_the_bootstrap_cell_takes_the_wheel_and_nothing_else_changes(wheel):
 
 def test_a_package_that_moved_is_seen():
     before = "numpy==2.1.3\nJinja2==3.1.6\nold_one==1\ntorch==2.13.0+cpu"
-    assert twin.differences(before, before + "\nbncourse @ file:///x/bncourse.whl") == (["bncourse @ file:///x/bncourse.whl"], [])
+    course = "bncourse @ file:///x/bncourse.whl"
+    assert twin.differences(before, f"{before}\n{course}") == ([course], [])
     after = "numpy==2.4.6\njinja2==3.1.6\nold-one==1\ncomm==0.2.3"
     added, moved = twin.differences(before.replace("Jinja2", "jinja2").replace("old_one", "old-one"), after)
     assert added == ["comm==0.2.3"] and moved == ["numpy==2.1.3 -> numpy==2.4.6", "torch==2.13.0+cpu -> gone"]
