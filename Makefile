@@ -12,6 +12,10 @@ book: ; @start=$$(date +%s) && $(MAKE) -s $(VENV)/.installed && \
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n logical --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests book exercises
 
+# Whether Colab can do all this, in a twin of it: some minutes, so not part of `make test`.
+colab: $(VENV)/.installed
+	$(BIN)/python tests/colab/twin.py
+
 serve: $(VENV)/.installed
 	@$(BIN)/python book/_ext/serve.py $(PORT)
 
@@ -21,7 +25,7 @@ student: $(VENV)/.installed
 clean:
 	rm -rf $(VENV) _build build .pytest_cache .hypothesis *.egg-info
 
-.PHONY: book test serve student clean
+.PHONY: book test colab serve student clean
 
 # Any of these will do; PYTHON=... picks one.
 PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python)

@@ -51,7 +51,8 @@ def write(root, name, *cells, after=""):
     nbformat.write(notebook, root / "book" / f"{name}.ipynb")
 
 
-def test_only_what_changed_is_executed(tiny, run_build):
+def test_only_what_changed_is_executed(tiny, run_build, monkeypatch):
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
     page = tiny / "_build" / "html" / "book" / "01_one.html"
     first = run_build(tiny)
     assert first.code == 0, first.said
@@ -68,8 +69,21 @@ def test_only_what_changed_is_executed(tiny, run_build):
     assert sorted(third.timings["executed"]) == ["01_one", "02_two"]
     assert "the answer is 42" in page.read_text()
 
+    # On GitHub Actions the buttons lead to the repository the build runs in; nothing is executed for that.
+    declared = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    assert buttons(page) == [f"https://colab.research.google.com/github/{declared[19:]}/blob/main/book/01_one.ipynb", declared]
+    monkeypatch.setenv("GITHUB_REPOSITORY", "jane/fork")
+    monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.com")
     late = run_build(tiny, "--budget", "0.001")
-    assert late.code != 0 and "over the budget" in late.said
+    assert late.code != 0 and "over the budget" in late.said and late.timings["executed"] == []
+    assert buttons(page) == ["https://colab.research.google.com/github/jane/fork/blob/main/book/01_one.ipynb",
+                             "https://github.com/jane/fork"]
+
+
+def buttons(page):
+    """Where the page's Colab button and its repository button lead."""
+    page = BeautifulSoup(page.read_text(), "html.parser")
+    return [page.select_one(tag)["href"] for tag in ("a[href^='https://colab.']", "a.btn-source-repository-button")]
 
 
 def test_failing_notebook(tiny, run_build):

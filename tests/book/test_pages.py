@@ -1,6 +1,7 @@
 """What the build wrote, read as HTML."""
 
 import re
+import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -10,7 +11,11 @@ from bs4 import BeautifulSoup
 
 from bncourse.grading.masters import SOLUTION
 
-CHAPTERS = sorted((Path(__file__).parents[2] / "book").glob("[0-9][0-9]_*.ipynb"))
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+import address  # noqa: E402
+
+CHAPTERS = sorted((ROOT / "book").glob("[0-9][0-9]_*.ipynb"))
 
 
 @pytest.fixture(scope="session")
@@ -144,3 +149,23 @@ def test_each_of_the_seventeen_sentences_is_answered(pages):
     for number, answer in answers.items():
         # A measurement of this book, or a source by name.
         assert answer.select(".claim-ref a, .claim, a.reference[href*='bibliography']"), f"sentence {number} is left hanging"
+
+
+def test_the_colab_button_opens_the_notebook_itself(pages, html):
+    here = address.of_this_build() or address.declared()
+    for file, page in pages.items():
+        source = ROOT / file.relative_to(html).with_suffix(".ipynb")
+        buttons = {tag["href"] for tag in page.select("a[href^='https://colab.research.google.com/']")}
+        if source.exists():
+            path = source.relative_to(ROOT).as_posix()
+            assert buttons == {f"https://colab.research.google.com/github/{here.removeprefix(address.HOST)}/blob/main/{path}"}
+        else:
+            assert not buttons, f"{file.name} is no notebook"
+
+
+def test_the_repository_button_leads_to_the_repository(pages):
+    here = address.of_this_build() or address.declared()
+    for file, page in pages.items():
+        if buttons := page.select("a.btn-source-repository-button"):
+            assert [tag["href"] for tag in buttons] == [here], file.name
+    assert any(page.select("a.btn-source-repository-button") for page in pages.values())
