@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -432,12 +433,21 @@ def test_interrupted_grading_keeps_what_is_done(sandbox, tmp_path):
     notebook(folder / "a.ipynb", WRONG)
     notebook(folder / "b.ipynb", LOOP)
     argv = [sys.executable, "-m", "bncourse", "grade", "ex01", str(folder), "--csv", str(table), "--jobs", "1"]
-    process = subprocess.Popen([*argv, "--timeout", "100"], env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*argv, "--timeout", "100"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        # Tests that run in the background of a shell ignore interruptions, and what they start would, too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     until = time.monotonic() + 60
     while time.monotonic() < until and not (table.exists() and "a.ipynb" in rows(table)):
         time.sleep(0.1)
-    process.send_signal(2)
-    said = process.communicate(timeout=30)[1].decode()
+    process.send_signal(signal.SIGINT)
+    try:
+        said = process.communicate(timeout=30)[1].decode()
+    finally:
+        process.kill()
     assert process.returncode == 130 and "Traceback" not in said and "interrupted" in said
     assert list(rows(table)) == ["a.ipynb"]
 
