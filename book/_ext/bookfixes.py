@@ -1,14 +1,49 @@
-"""What the book takes out of the theme: everything that talks to another host, or fails without one. And whose it is."""
+"""What the book changes in the theme's pages: what fails without another host, what is heavy, what a screen reader trips over.
+And whose book it is.
 
+The pages are mended after they are written. Each change leaves a page alone that has it already, because Sphinx writes only
+the pages that changed.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+
+import tinycss2
 from address import of_this_build
 
+# What the theme writes -> what stands there instead.
+MENDED = [(re.compile(old), new) for old, new in (
+    # A megabyte and a half of icons, of which the pages show seventeen: icons.css has these.
+    (r'<script src="[^"]*fontawesome\.js[^"]*"></script>', ""),
+    # A name that does not contain the text one sees cannot be said to a voice control; the text alone is name enough.
+    (r'<summary aria-label="Toggle hidden content">', "<summary>"),
+    (r'(<button class="btn search-button-field[^>]*?) title="Search" aria-label="Search"', r"\1"),
+    # The sidebar holds the title and the search too, which are in no landmark otherwise.
+    (r'<div id="pst-primary-sidebar" class', '<div id="pst-primary-sidebar" role="region" aria-label="This book" class'),
+    # A role that is no longer one. The entries are children of a list.
+    (r'role="doc-biblioentry"', 'role="listitem"'),
+    # The corner of a table is not a heading of anything.
+    (r"<th[^>]*>\s*(?:<p></p>)?\s*</th>", "<td></td>"),
+)]
 
-def without_thebe(app, pagename, templatename, context, doctree):
+CLASSES = re.compile(r'class="([^"]*)"')
+STYLESHEET = re.compile(r'(<link [^>]*?href="(?:\.\./)*_static/)([^"?]*?)(?:\.lean)?\.css(?:\?[^"]*)?"')
+
+
+def without_unused(app, pagename, templatename, context, doctree):
     # Jupyter Book always loads sphinx-thebe, twice over, and its second copy throws on every page.
+    unused = ["thebe"]
+    body = context.get("body", "")
+    if "sd-tab" not in body:
+        unused.append("design-tabs")
+    if not re.search(r'class="[^"]*\b(toggle|dropdown)\b', body):
+        unused.append("togglebutton.js")
     context["script_files"] = [
         script
         for script in context["script_files"]
-        if "thebe" not in str(getattr(script, "filename", script)) and "THEBE" not in str(getattr(script, "attributes", ""))
+        if not any(name in str(getattr(script, "filename", script)) for name in unused)
+        and "THEBE" not in str(getattr(script, "attributes", ""))
     ]
 
 
@@ -18,7 +53,80 @@ def at_its_own_address(app, config):
         config.html_theme_options |= {"repository_url": address, "repository_provider": "github"}
 
 
+def smaller_mathjax(app, config):
+    # The parts the formulas need, without the menu and the speech engine: 0.7 MB, where the usual bundle has 1.2.
+    # A macro from a package that is not listed shows as an error on the page, which a test looks for.
+    config.mathjax_path = "mathjax/startup.js"
+    parts = ["input/tex-base", "[tex]/ams", "output/chtml", "a11y/assistive-mml"]
+    config.mathjax3_config = (config.mathjax3_config or {}) | {
+        "loader": {"load": parts}, "tex": {"packages": {"[+]": ["ams"]}}}
+
+
+def lean(rules, known):
+    """The CSS rules without those for classes that no page has, and without the icon font."""
+    kept = []
+    for rule in rules:
+        if rule.type == "qualified-rule":
+            selectors = []
+            for selector in re.split(r",(?![^()]*\))", tinycss2.serialize(rule.prelude)):
+                bare = selector
+                while bare != (bare := re.sub(r"\([^()]*\)", "", bare)):  # what stands in :not() need not exist
+                    pass
+                if set(re.findall(r"\.(-?[a-zA-Z_][\w-]*)", bare)) <= known:
+                    selectors.append(selector)
+            if selectors:
+                kept.append(",".join(selectors) + "{" + tinycss2.serialize(rule.content) + "}")
+        elif rule.type == "at-rule" and rule.lower_at_keyword in ("media", "supports"):
+            inner = lean(tinycss2.parse_blocks_contents(rule.content, skip_comments=True, skip_whitespace=True), known)
+            if inner:
+                kept.append(f"@{rule.at_keyword}{tinycss2.serialize(rule.prelude)}{{{inner}}}")
+        elif rule.type == "at-rule" and not (rule.lower_at_keyword == "font-face" and "Awesome" in rule.serialize()):
+            kept.append(rule.serialize())
+    return "".join(kept)
+
+
+def mend(app, exception):
+    if exception is not None or app.builder.format != "html":
+        return
+    static = Path(app.outdir, "_static")
+    pages = {}
+    for path in Path(app.outdir).rglob("*.html"):
+        if static not in path.parents:
+            pages[path] = path.read_text("utf-8")
+
+    mended = {}
+    for path, html in pages.items():
+        for old, new in MENDED:
+            html = old.sub(new, html)
+        mended[path] = html
+
+    # The classes of all pages, and every word of the scripts: one of them may become a class.
+    known = {name for html in mended.values() for names in CLASSES.findall(html) for name in names.split()}
+    for script in [*static.glob("*.js"), *static.glob("scripts/*.js")]:
+        if script.stem != "fontawesome":
+            known.update(re.findall(r"[\w-]+", script.read_text("utf-8")))
+
+    versions = {}
+
+    def leaner(match):
+        name = match[2]
+        if name not in versions:
+            rules = tinycss2.parse_stylesheet((static / f"{name}.css").read_text("utf-8"), skip_comments=True,
+                                              skip_whitespace=True)
+            text = lean(rules, known)
+            (static / f"{name}.lean.css").write_text(text, "utf-8")
+            versions[name] = hashlib.sha256(text.encode()).hexdigest()[:8]
+        return f'{match[1]}{name}.lean.css?v={versions[name]}"'
+
+    for path, html in mended.items():
+        html = STYLESHEET.sub(leaner, html)
+        if html != pages[path]:
+            path.write_text(html, "utf-8")
+
+
 def setup(app):
     app.connect("config-inited", at_its_own_address, priority=100)  # before the theme takes it apart
-    app.connect("html-page-context", without_thebe, priority=900)
+    app.connect("config-inited", smaller_mathjax, priority=100)
+    app.connect("html-page-context", without_unused, priority=900)
+    app.connect("build-finished", mend, priority=900)  # the theme writes the colours of code as late as this, too
     return {"parallel_read_safe": True, "parallel_write_safe": True}

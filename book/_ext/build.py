@@ -168,7 +168,8 @@ def execute_outdated(notebooks, jobs):
 
 def build_pages():
     """Lay out the pages, strictly. Returns Jupyter Book's exit code and what it said."""
-    stamp = digest([ROOT / "_config.yml", ROOT / "_toc.yml", ROOT / "constraints.txt", ROOT / "book" / "_ext"])
+    layout = ("_config.yml", "_toc.yml", "constraints.txt", "book/_ext", "book/_static")
+    stamp = digest([ROOT / name for name in layout])
     if not PAGES_STAMP.exists() or PAGES_STAMP.read_text() != stamp:
         # Warnings of pages that did not change are not repeated: after a build with warnings, or one cut short, the
         # next has to look at every page again.
