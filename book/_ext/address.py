@@ -1,7 +1,7 @@
 """Where the course is kept. pyproject.toml says it; whatever has to repeat it is rewritten from here.
 
-    python book/_ext/address.py               # the address, and the files that repeat it
-    python book/_ext/address.py OWNER/NAME    # for a fork: change it in all of them
+python book/_ext/address.py               # the address, and the files that repeat it
+python book/_ext/address.py OWNER/NAME    # for a fork: change it in all of them
 """
 
 import argparse
@@ -85,8 +85,9 @@ def main():
             print(f"  {count} × {path.relative_to(ROOT)}")
         return
     if not re.fullmatch(r"[A-Za-z0-9][\w-]*/[\w.-]+", new, re.ASCII) or new.endswith(".git"):
-        sys.exit(f"{new!r} is not OWNER/NAME, the last two parts of the address on GitHub: "
-                 "python book/_ext/address.py jane/bncourse")
+        sys.exit(
+            f"{new!r} is not OWNER/NAME, the last two parts of the address on GitHub: python book/_ext/address.py jane/bncourse"
+        )
     changed = change(new)
     print(f"{declared()}: {len(changed)} files changed" if changed else f"{declared()}: nothing to change")
 

@@ -24,8 +24,11 @@ def wheel(tmp_path_factory):
 
 
 def test_the_wheel_holds_every_file_of_the_package(wheel):
-    package = {str(path.relative_to(twin.ROOT)) for path in (twin.ROOT / "bncourse").rglob("*")
-               if path.is_file() and "__pycache__" not in path.parts}
+    package = {
+        str(path.relative_to(twin.ROOT))
+        for path in (twin.ROOT / "bncourse").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
     assert "bncourse/grading/pages.html" in package
     assert {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name} == package
 
@@ -50,13 +53,19 @@ def test_a_package_that_moved_is_seen():
     assert added == ["comm==0.2.3"] and moved == ["numpy==2.1.3 -> numpy==2.4.6", "torch==2.13.0+cpu -> gone"]
 
 
-@pytest.mark.parametrize("draw, says", [
-    ("lambda step: plt.figure(figsize=(1, 1))", None),
-    ("lambda step: plt.figure(figsize=(1, 1)) if step < 3 else 1 / 0", "ZeroDivisionError"),
-])
+@pytest.mark.parametrize(
+    "draw, says",
+    [
+        ("lambda step: plt.figure(figsize=(1, 1))", None),
+        ("lambda step: plt.figure(figsize=(1, 1)) if step < 3 else 1 / 0", "ZeroDivisionError"),
+    ],
+)
 def test_a_slider_that_fails_at_its_end_fails_the_notebook(draw, says):
-    cells = ["import matplotlib.pyplot as plt", "from bncourse.widgets import explore",
-             f"shown = explore({draw}, alt='A square, {{step}}.', step=[1, 2, 3])._repr_mimebundle_()"]
+    cells = [
+        "import matplotlib.pyplot as plt",
+        "from bncourse.widgets import explore",
+        f"shown = explore({draw}, alt='A square, {{step}}.', step=[1, 2, 3])._repr_mimebundle_()",
+    ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     assert with_sliders_driven(notebook)
     sources = [cell.source for cell in notebook.cells]

@@ -29,8 +29,13 @@ def run(*command, cwd=HOME):
     """Run in the twin's own world; returns what it printed, or ends with what it said."""
     others = ("PYTHONPATH", "BNCOURSE_BOOK", "MPLBACKEND")
     kept = {name: value for name, value in os.environ.items() if name not in others}
-    own = {"JUPYTER_PATH": str(HOME / "twin/share/jupyter"), "JUPYTER_CONFIG_DIR": str(HOME / "config"),
-           "IPYTHONDIR": str(HOME / "ipython"), "OMP_NUM_THREADS": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    own = {
+        "JUPYTER_PATH": str(HOME / "twin/share/jupyter"),
+        "JUPYTER_CONFIG_DIR": str(HOME / "config"),
+        "IPYTHONDIR": str(HOME / "ipython"),
+        "OMP_NUM_THREADS": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
     # `%pip` and the kernel go by the first Python on the path, as they do in an activated environment.
     own["PATH"] = f"{PYTHON.parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run([str(part) for part in command], cwd=cwd, env=kept | own, capture_output=True, encoding="utf-8")
@@ -55,7 +60,9 @@ def make_twin():
     recipe = f"Python {sys.version}\n{PACKAGES.read_text('utf-8')}"
     stamp = HOME / "twin" / "made-from.txt"
     if not stamp.exists() or stamp.read_text("utf-8") != recipe:
-        print(f"Making the twin of Colab in {HOME / 'twin'}; torch is the largest part, so this takes some minutes.", flush=True)
+        print(
+            f"Making the twin of Colab in {HOME / 'twin'}; torch is the largest part, so this takes some minutes.", flush=True
+        )
         subprocess.run([sys.executable, "-m", "venv", "--clear", HOME / "twin"], check=True)
         run(PYTHON, "-m", "pip", "install", "--quiet", "-r", PACKAGES)
         stamp.write_text(recipe, encoding="utf-8")

@@ -29,15 +29,20 @@ def checkout(tmp_path):
 
 def anywhere(root, pattern):
     """Lines that match, as file:line, looked for more widely than the command does."""
-    return [f"{path.relative_to(root)}: {line.strip()}" for path, text in address.texts(root)
-            for line in text.splitlines() if re.search(pattern, line, re.I)]
+    return [
+        f"{path.relative_to(root)}: {line.strip()}"
+        for path, text in address.texts(root)
+        for line in text.splitlines()
+        if re.search(pattern, line, re.I)
+    ]
 
 
 def test_the_command_leaves_no_stray_and_its_undoing_changes_nothing(checkout):
     before = {path: path.read_bytes() for path, _ in address.texts(checkout)}
     named = address.repeated(checkout)
     assert {"CITATION.cff", "_config.yml", "instructors.md", "01_moving_targets.ipynb", "ex01_batch_norm.ipynb"} <= {
-        path.name for path in named}
+        path.name for path in named
+    }
 
     assert set(address.change(OTHER, checkout)) == set(named)
     assert address.declared(checkout) == address.HOST + OTHER
@@ -53,23 +58,29 @@ def test_the_command_leaves_no_stray_and_its_undoing_changes_nothing(checkout):
 def test_no_other_repository_passes_for_this_one():
     """Whatever installs the course, or calls itself by its name on GitHub, does it from the address in pyproject.toml."""
     here = address.mentions(REPOSITORY)
-    wrong = [line for line in anywhere(ROOT, r"git\+https://|github\.com(/|%2F)[\w.-]+(/|%2F)bncourse(?![\w-])")
-             if not here.search(line) and "tests/" not in line]
+    wrong = [
+        line
+        for line in anywhere(ROOT, r"git\+https://|github\.com(/|%2F)[\w.-]+(/|%2F)bncourse(?![\w-])")
+        if not here.search(line) and "tests/" not in line
+    ]
     assert not wrong
 
 
-@pytest.mark.parametrize("before, after", [
-    ('"bncourse @ git+https://github.com/a/b"', '"bncourse @ git+https://github.com/c/d"'),
-    ("git clone https://github.com/a/b.git", "git clone https://github.com/c/d.git"),
-    ("git@github.com:a/b.git", "git@github.com:c/d.git"),
-    ("repo=https%3A%2F%2Fgithub.com%2Fa%2Fb&branch", "repo=https%3A%2F%2Fgithub.com%2Fc%2Fd&branch"),
-    ("https://colab.research.google.com/github/a/b/blob", "https://colab.research.google.com/github/c/d/blob"),
-    ("https://mybinder.org/v2/gh/a/b/main", "https://mybinder.org/v2/gh/c/d/main"),
-    ("https://raw.githubusercontent.com/a/b/main", "https://raw.githubusercontent.com/c/d/main"),
-    ("https://a.github.io/b/index.html", "https://c.github.io/d/index.html"),
-    ("https://github.com/a/bb and https://github.com/a/b-data", None),
-    ("in /opt/a/b, or https://github.com/aa/b", None),
-])
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        ('"bncourse @ git+https://github.com/a/b"', '"bncourse @ git+https://github.com/c/d"'),
+        ("git clone https://github.com/a/b.git", "git clone https://github.com/c/d.git"),
+        ("git@github.com:a/b.git", "git@github.com:c/d.git"),
+        ("repo=https%3A%2F%2Fgithub.com%2Fa%2Fb&branch", "repo=https%3A%2F%2Fgithub.com%2Fc%2Fd&branch"),
+        ("https://colab.research.google.com/github/a/b/blob", "https://colab.research.google.com/github/c/d/blob"),
+        ("https://mybinder.org/v2/gh/a/b/main", "https://mybinder.org/v2/gh/c/d/main"),
+        ("https://raw.githubusercontent.com/a/b/main", "https://raw.githubusercontent.com/c/d/main"),
+        ("https://a.github.io/b/index.html", "https://c.github.io/d/index.html"),
+        ("https://github.com/a/bb and https://github.com/a/b-data", None),
+        ("in /opt/a/b, or https://github.com/aa/b", None),
+    ],
+)
 def test_every_way_to_write_an_address(tmp_path, before, after):
     (tmp_path / ".gitignore").touch()
     (tmp_path / "pyproject.toml").write_text('[project.urls]\nRepository = "https://github.com/a/b"\n')
