@@ -113,7 +113,7 @@ def write(name: str, frame: pd.DataFrame, provenance: dict, folder: Path | None 
 
 def _from_csv(content: bytes) -> pd.DataFrame:
     # "" alone is missing: "none" is a normalizer.
-    return pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""], float_precision="round_trip")
+    return pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""])
 
 
 def write_whole(path: Path, content: bytes) -> None:
