@@ -46,7 +46,13 @@ def fastest(frame, norm):
 
 
 def at_rates(norm, lr, other, rate):
-    return lambda frame: steps_to(frame, norm).loc[lr].to_numpy() / steps_to(frame, other).loc[rate].to_numpy()
+    return lambda frame: quotient(steps_to(frame, norm).loc[lr].to_numpy(), steps_to(frame, other).loc[rate].to_numpy())
+
+
+def quotient(one, other):
+    """NaN where neither arrived."""
+    with np.errstate(invalid="ignore"):
+        return one / other
 
 
 def inside(frame):
@@ -67,7 +73,7 @@ EXPERIMENT = Experiment(
         "wb-x30-ahead-of-x1": difference("batch", 3.0, 0.1, 73 / 300),
         "wb-plain-x5-fails": difference("none", 0.5, 0.1),
         "wb-range-wider": lambda frame: width(frame, "batch") / width(frame, "none"),
-        "wb-own-best": lambda frame: fastest(frame, "none") / fastest(frame, "batch"),
+        "wb-own-best": lambda frame: quotient(fastest(frame, "none"), fastest(frame, "batch")),
         "wb-any-rate-will-do": inside,
     },
     notes=("No figure of the paper: its learning rates, with a half-decade grid around them, from He initialization, as chapter 3 "

@@ -7,6 +7,7 @@ was done first. (That holds on processors. On GPUs torch adds up some gradients 
 import datetime
 import hashlib
 import json
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -100,7 +101,8 @@ class Plan:
         try:
             data_hash(data)
         except (ValueError, RuntimeError) as error:
-            raise ReproduceError(str(error)) from error
+            # In one line: the error of a download lists its servers.
+            raise ReproduceError(re.sub(r"(?<!:)\s*\n\s*", "; ", str(error)).replace(":\n  ", ": ")) from error
         self.folder = Path(out or Path("reproduced") / f"{scale}-{data}") / name
         self.runs = self.experiment.runs(scale, data, self.seeds)
         self.expected = {"meaning": _meaning_hash(), "data": data_hash(data), "torch": torch.__version__}
@@ -163,7 +165,8 @@ def data_hash(name: str) -> str:
     return digest.hexdigest()
 
 
-_one_at_a_time = Lock()  # Two runs in threads of one process would draw from the same random numbers.
+# Two runs in threads of one process, as Dask may have them, would draw from the same random numbers.
+_one_at_a_time = Lock()
 
 
 def compute(run: Run, device: str, expected: dict) -> bytes:
@@ -172,15 +175,16 @@ def compute(run: Run, device: str, expected: dict) -> bytes:
     Raises:
         ReproduceError: other code, another torch or other data than where the runs were listed; not enough GPU memory.
     """
-    own = {"meaning": _meaning_hash(), "data": data_hash(expected["data_name"]), "torch": torch.__version__}
-    if different := [name for name, value in own.items() if value != expected[name]]:
-        raise ReproduceError(f"a worker has another {' and '.join({'meaning': 'bncourse'}.get(name, name) for name in different)} than "
-                             "this process; results would not be comparable")
     with _one_at_a_time:
+        own = {"meaning": _meaning_hash(), "data": data_hash(expected["data_name"]), "torch": torch.__version__}
+        if different := [name for name, value in own.items() if value != expected[name]]:
+            called = {"meaning": "bncourse"}
+            raise ReproduceError(f"a worker has another {' and '.join(called.get(name, name) for name in different)} than this process; "
+                                 "results would not be comparable")
         if device == "cpu":
             torch.set_num_threads(1)  # Of this thread. Networks this small lose more in waiting than they gain.
-        else:
-            torch.cuda.reset_peak_memory_stats() if device == "cuda" else None
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
         started, clock = _now(), time.perf_counter()
         try:
             frame = run.do(device)
@@ -285,7 +289,8 @@ class OnDask:
         seen = time.monotonic()
         while waiting:
             try:
-                done = distributed.wait(list(waiting), timeout=5, return_when="FIRST_COMPLETED").done
+                with self.client.as_current():
+                    done = distributed.wait(list(waiting), timeout=5, return_when="FIRST_COMPLETED").done
             except TimeoutError:
                 done = ()
             if done or self.client.scheduler_info().get("workers"):

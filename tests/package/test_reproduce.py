@@ -105,10 +105,9 @@ def test_claims_are_those_of_the_chapter(name):
 
 
 def short(run):
-    """The same run in ten steps, with an eighth of the channels."""
+    """The same run in four steps, with a sixteenth of the channels."""
     net = run.net | ({"shrink": 16} if run.net["make"] == "vgg" else {})
-    record = tuple(sorted({round(10 * step / run.steps) for step in run.record} | {10}))
-    return replace(run, net=net, steps=10, record=record, batch=run.batch and min(run.batch, 16))
+    return replace(run, net=net, steps=4, record=(0, 1, 4), batch=run.batch and min(run.batch, 16))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -126,7 +125,7 @@ def test_every_run_of_the_paper_s_scale_runs_and_every_effect_can_be_taken(name)
     assert {"network", "norm", "init", "lr", "seed", "step", "train_loss", "diverged"} <= set(frame)
     for claim, effect in EXPERIMENTS[name].effects.items():
         values = np.asarray(effect(frame))
-        assert values.shape == (2,) and values.dtype == float, claim
+        assert values.shape == (2,) and np.issubdtype(values.dtype, np.floating), claim
 
 
 def test_a_run_that_blew_up_counts_as_what_it_is():
@@ -201,7 +200,7 @@ def test_a_process_that_is_killed_loses_only_its_own_run(undisturbed, tmp_path):
 
     def kill_one(done, of, left, run):
         if done == 2:
-            [each.kill() for each in psutil.Process().children(recursive=True) if "loky" in " ".join(each.cmdline())]
+            [each.kill() for each in psutil.Process().children(recursive=True) if "popen_loky" in " ".join(each.cmdline())]
 
     with pytest.raises(ReproduceError, match="a process was killed .*run the same command again"):
         tiny_again(tmp_path, jobs=2, progress=kill_one)
