@@ -160,6 +160,7 @@ def reproduce(
     data: Annotated[str, typer.Option(help="digits, fashion-mnist or cifar10.")] = "digits",
     scale: Annotated[str, typer.Option(help="quick, as in the chapters, or paper.")] = "quick",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Of training steps on a GPU: float32, tf32 or bf16.")] = "float32",
     seeds: Annotated[int | None, typer.Option(help="How many; by default 5 (quick) or 3 (paper).")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for finished runs and tables; reproduced/SCALE-DATA by default.")] = None,
     jobs: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
@@ -172,7 +173,7 @@ def reproduce(
     with plainly():
         from .reproduce.command import carry_out, show_plan
 
-        settings = dict(data=data, scale=scale, device=device, seeds=seeds, out=out, jobs=jobs, dask=dask)
+        settings = dict(data=data, scale=scale, device=device, precision=precision, seeds=seeds, out=out, jobs=jobs, dask=dask)
         if dry_run:
             show_plan(name, **settings)
         else:

@@ -50,13 +50,13 @@ def carry_out(name: str, *, record: bool, note: str | None, seeds: int | None, o
 
 def show_plan(name: str, *, seeds: int | None, out: Path | None, jobs: int, dask: str | None, **settings) -> None:
     """The runs, and how long each would take."""
-    device, total = settings.pop("device"), 0.0
+    device, precision, total = settings.pop("device"), settings.pop("precision"), 0.0
     if dask:
         raise ReproduceError("--dry-run estimates the time on this machine; leave --dask out")
     sources = Counter()
     for each in _names(name):
         plan = Plan(each, seeds=_seeds(seeds), out=out, **settings)
-        done, left = plan.estimate(device)
+        done, left = plan.estimate(device, precision)
         print(f"{each}: {len(plan.runs)} runs, {len(done)} of them done")
         print("".join(f"  done      {run.title()}\n" for run in done), end="")
         for run, taken in left:

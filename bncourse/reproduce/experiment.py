@@ -103,7 +103,7 @@ def main(scale: str, data: str, norm: str, *, lrs, seeds, steps: int, record, ba
 def every(stride: int, *, first: Sequence[int] = (), stop: int = PAPER_STEPS, pairs: bool = False) -> tuple[int, ...]:
     """Steps to look at: ``first`` and each multiple of ``stride``; with ``pairs`` the step after each as well."""
     looks = {*first, *range(0, stop + 1, stride)}
-    return tuple(sorted(step for look in looks for step in (look, look + pairs) if step <= stop))
+    return tuple(sorted(step for step in looks | {look + pairs for look in looks} if step <= stop))
 
 
 # Picking numbers from a frame. Everything gives one number per seed, in the order of seeds.

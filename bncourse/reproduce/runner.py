@@ -1,7 +1,7 @@
 """Carry out the runs of an experiment: in this process, in several, or on a Dask cluster; the frame is the same bit for bit.
 
 What is trained together is fixed by the list of runs, and results are put in the order of that list, so nothing depends on who
-was done first. (That holds on processors. On GPUs torch adds up some gradients in an order of its own, from run to run.)
+was done first. (Tested on processors. On GPUs it is so as far as torch's kernels give the same bits twice.)
 """
 
 import datetime
@@ -20,17 +20,18 @@ import torch
 
 from bncourse import data as data_sets
 from bncourse import records
+from bncourse.precision import check_precision
 from bncourse.reproduce.catalogue import EXPERIMENTS
 from bncourse.reproduce.experiment import SCALES, SEEDS
 from bncourse.reproduce.estimate import Estimate, estimate, time_left
 from bncourse.reproduce.folder import Folder, ReproduceError, pack, unpack
 from bncourse.reproduce.runs import Run, fingerprint, load
 
-PRECISION = "float32"
 NO_WORKERS = 60.0  # seconds to wait for a worker to come (back)
 
 # What the numbers of a frame depend on, besides the list of runs and the data.
-CODE = ("bncourse.data", "bncourse.nets", "bncourse.train", "bncourse.reproduce.runs", "bncourse.probes.activations",
+CODE = ("bncourse.augment", "bncourse.capture", "bncourse.data", "bncourse.nets", "bncourse.precision", "bncourse.train",
+        "bncourse.reproduce.runs", "bncourse.probes.activations",
         "bncourse.probes.curvature", "bncourse.probes.landscape", "bncourse.probes.shift",
         *(f"bncourse.norms.{name}" for name in ("batch", "checks", "examples", "frozen", "lp", "mended", "noise", "tanh", "weights")),
         "bncourse.norms")
@@ -40,7 +41,7 @@ Progress = Callable[[int, int, float | None, Run | None], None]
 
 
 def reproduce(name: str, *, data: str = "digits", scale: str = "quick", device: str = "auto", seeds: Sequence[int] | None = None,
-              out: Path | str | None = None, jobs: int = 1, dask: str | None = None,
+              precision: str = "float32", out: Path | str | None = None, jobs: int = 1, dask: str | None = None,
               progress: Progress | None = None) -> pd.DataFrame:
     """Do the runs of an experiment that are not done yet, and return the whole frame; its provenance is in ``frame.attrs``.
 
@@ -49,6 +50,7 @@ def reproduce(name: str, *, data: str = "digits", scale: str = "quick", device: 
         scale: "quick", the size of the chapters, or "paper".
         device: "auto", "cpu", "cuda", "mps".
         seeds: by default 0, 1, …, as many as ``SEEDS`` says.
+        precision: of the training steps of convolutional networks: "float32", "tf32", "bf16". Looks and probes are in float32.
         out: folder for finished runs; stopped at any moment, the same call goes on from there. Default:
             ``reproduced/SCALE-DATA``. Each experiment has a folder of its own in it.
         jobs: processes on this machine.
@@ -62,7 +64,8 @@ def reproduce(name: str, *, data: str = "digits", scale: str = "quick", device: 
     runs, clock = plan.runs, time.perf_counter()
     with _workers(jobs, dask) as workers:
         device = workers.device(device)
-        with Folder(plan.folder, plan.settings(device)).ours() as folder:
+        plan.check(device, precision)
+        with Folder(plan.folder, plan.settings(device, precision)).ours() as folder:
             done = folder.finished(runs)
             left = [run for run in runs if run.key() not in done]
 
@@ -76,13 +79,13 @@ def reproduce(name: str, *, data: str = "digits", scale: str = "quick", device: 
                          run)
 
             tell()
-            for run, content in workers.each(left, device, plan.expected | {"data_name": data}):
+            for run, content in workers.each(left, device, plan.expected | {"data_name": data, "precision": precision}):
                 folder.keep(run.key(), content)
                 done[run.key()] = unpack(run.key(), content)
                 tell(run)
     # Always by way of the file's format, so that no frame depends on whether it was read or computed.
     frame = pd.concat([done[run.key()][1] for run in runs], ignore_index=True)
-    frame.attrs["provenance"] = _provenance(plan, device, [done[run.key()][0] for run in runs])
+    frame.attrs["provenance"] = _provenance(plan, device, precision, [done[run.key()][0] for run in runs])
     return frame
 
 
@@ -107,22 +110,29 @@ class Plan:
         self.runs = self.experiment.runs(scale, data, self.seeds)
         self.expected = {"meaning": _meaning_hash(), "data": data_hash(data), "torch": torch.__version__}
 
-    def settings(self, device: str) -> dict:
+    def check(self, device: str, precision: str) -> None:
+        try:
+            check_precision(precision, torch.device(device))
+        except ValueError as error:
+            raise ReproduceError(str(error)) from error
+
+    def settings(self, device: str, precision: str = "float32") -> dict:
         """What has to be the same for runs to be one experiment's."""
         return {"experiment": self.experiment.name, "scale": self.scale, "data": self.data, "seeds": list(self.seeds),
-                "device": device, "precision": PRECISION, "list of runs": fingerprint(self.runs),
+                "device": device, "precision": precision, "list of runs": fingerprint(self.runs),
                 "code": self.expected["meaning"], "SHA-256 of the data": self.expected["data"], "torch": self.expected["torch"]}
 
-    def estimate(self, device: str = "auto") -> tuple[list[Run], list[tuple[Run, Estimate]]]:
+    def estimate(self, device: str = "auto", precision: str = "float32") -> tuple[list[Run], list[tuple[Run, Estimate]]]:
         """The runs that are done, and the others with the time that each will take here."""
         device = device_named(device)
+        self.check(device, precision)
         done = {}
         if self.folder.exists():
-            with Folder(self.folder, self.settings(device)).ours() as folder:
+            with Folder(self.folder, self.settings(device, precision)).ours() as folder:
                 done = folder.finished(self.runs)
         finished = [(run, done[run.key()][0]["seconds"]) for run in self.runs if run.key() in done]
         left = [run for run in self.runs if run.key() not in done]
-        expected = self.expected | {"data_name": self.data}
+        expected = self.expected | {"data_name": self.data, "precision": precision}
 
         def time_it(run):
             return unpack(run.key(), compute(run, device, expected))[0]["seconds"]
@@ -187,11 +197,11 @@ def compute(run: Run, device: str, expected: dict) -> bytes:
             torch.cuda.reset_peak_memory_stats()
         started, clock = _now(), time.perf_counter()
         try:
-            frame = run.do(device)
+            frame = run.do(device, expected["precision"])
         except torch.cuda.OutOfMemoryError as error:
             raise ReproduceError(f"{run.title()}: not enough memory on the GPU; use fewer jobs, or a larger GPU") from error
         facts = {"seconds": round(time.perf_counter() - clock, 3), "started": started, "finished": _now(),
-                 "peak_memory_mib": round(records.peak_memory(device), 1), **records.machine(device)}
+                 "peak_memory_mib": round(records.peak_memory(device), 1), "training": frame.attrs.get("training", "plain"), **records.machine(device)}
     return pack(run.key(), facts, frame)
 
 
@@ -312,7 +322,7 @@ class OnDask:
                     raise ReproduceError(f"a worker cannot import {error.name}; install this course there") from error
 
 
-def _provenance(plan: Plan, device: str, facts: list[dict]) -> dict:
+def _provenance(plan: Plan, device: str, precision: str, facts: list[dict]) -> dict:
     """What a record has to say; ``command`` and notes on the data are for the caller to add."""
     experiment, data = plan.experiment, plan.data
     commit, dirty = records.commit()
@@ -332,7 +342,9 @@ def _provenance(plan: Plan, device: str, facts: list[dict]) -> dict:
         "seeds": list(plan.seeds), "runs": fingerprint(plan.runs), "number_of_runs": len(plan.runs), "commit": commit, "dirty": dirty,
         "started": min(each["started"] for each in facts), "finished": max(each["finished"] for each in facts),
         "hardware": different("hardware"), "versions": versions[0] if len(versions) == 1 else versions,
-        "device": device, "precision": PRECISION,
+        "device": device,
+        "precision": precision if precision == "float32" else f"{precision} in the steps of convolutional networks, else float32",
+        "training": different("training"),
         # Of the runs, one after another, whoever did them; a resumed run has no one wall time.
         "seconds": round(sum(each["seconds"] for each in facts), 1),
         "peak_memory_mib": max(each["peak_memory_mib"] for each in facts),

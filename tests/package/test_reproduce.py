@@ -74,7 +74,7 @@ def test_a_list_of_runs(name, scale):
     assert [run.key() for run in EXPERIMENTS[name].runs(scale, "digits", range(3))] == keys
     for run in listed:
         assert json.loads(run.text()) == json.loads(json.dumps(asdict(run))) and hash(run.kind())
-        assert set(run.seeds) <= {0, 1, 2} and run.record and max(run.record) <= run.steps
+        assert set(run.seeds) <= {0, 1, 2} and max(run.record) <= run.steps and list(run.record) == sorted(set(run.record))
         # Everything convolutional is a run of its own: that is what is lost at most, and what can be shared out.
         assert run.net["make"] != "vgg" or len(run.seeds) == len(run.lrs) == 1
     assert {seed for run in listed for seed in run.seeds} == {0, 1, 2}
@@ -464,6 +464,8 @@ def test_dry_run(tmp_path, undisturbed):
     (["curves", "--scale", "huge"], ("unknown scale 'huge'", "quick, paper")),
     (["curves", "--data", "mnist"], ("unknown data set 'mnist'", "cifar10")),
     (["tiny", "--device", "tpu"], ("unknown device 'tpu'", "cuda")),
+    (["tiny", "--precision", "half"], ("half", "bf16")),
+    (["tiny", "--precision", "tf32"], ("tf32",)),
     (["tiny", "--seeds", 0], ("--seeds 0", "at least 1")),
     (["tiny", "--jobs", 0], ("jobs 0", "at least 1")),
     (["tiny", "--jobs", 2, "--dask", "tcp://127.0.0.1:9"], ("jobs or dask, not both",)),
