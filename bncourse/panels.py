@@ -117,7 +117,7 @@ def _draw(record: Record) -> None:
     import matplotlib.pyplot as plt
 
     views, frame, found = VIEWS[record.name], record.frame, []
-    fig, axes = plt.subplots(1, len(views), figsize=(4.4 * len(views), 3.4), squeeze=False)
+    fig, axes = plt.subplots(1, len(views), figsize=(0.6 + 4.2 * len(views), 3.6), squeeze=False)
     for ax, view in zip(axes[0], views):
         rows = view.rows(frame)
         rows = rows[np.isfinite(rows[view.y].astype(float))]
@@ -125,13 +125,17 @@ def _draw(record: Record) -> None:
         ax.set(title=view.title, xlabel=AXES[view.x], ylabel=view.says)
         for axis in view.log:
             getattr(ax, f"set_{axis}scale")("log")
+        if view.x != "step":  # Few values, each of them of interest.
+            values = sorted(rows[view.x].unique())
+            ax.set_xticks(values, [f"{value:g}" for value in values], rotation=45 if len(values) > 5 else 0)
+            ax.minorticks_off()
         ends = figures.over_seeds(rows, view.y, ["norm", view.x]).groupby("norm")["mean"].last()
         found.append(f"{view.title}, {view.says} at the right end: "
                      + ", ".join(f"{figures.NAMES.get(norm, norm)} {number(ends[norm])}" for norm in rows.norm.unique() if norm in ends))
         if view.y.endswith("accuracy"):
             ax.set_ylim(0, 1.02)  # An interval from three seeds may reach beyond what there is.
     lines, names = axes[0][0].get_legend_handles_labels()
-    fig.legend(lines, names, loc="outside lower center", ncols=3)
+    fig.legend(lines, names, loc="outside lower center", ncols=1 + len(views))
     of_a_run = [column for column in ("network", "norm", "init", "lr", "size", "seed") if column in frame]
     runs, lost = frame.drop_duplicates(of_a_run), frame[frame.diverged].drop_duplicates(of_a_run)
     caption = (f"{EXPERIMENTS[record.name].title}, at full scale: mean over {frame.seed.nunique()} seeds and 95 % interval. "
