@@ -24,8 +24,8 @@ def of_finished(finished: Iterable[tuple[Run, float]]) -> dict[str, float]:
 
 
 def time_left(left: Sequence[Run], finished: Sequence[tuple[Run, float]], at_once: float = 1.0) -> float | None:
-    """Seconds until the runs ``left`` are done, ``at_once`` at a time; None if nothing is known. A run of a kind that has not been
-    seen takes per step what the others took."""
+    """Seconds until the runs ``left`` are done, ``at_once`` at a time; None if nothing is known. A run of a kind that has not
+    been seen takes per step what the others took."""
     if not finished:
         return None
     known = of_finished(finished)

@@ -22,8 +22,8 @@ from bncourse import data as data_sets
 from bncourse import records
 from bncourse.precision import check_precision
 from bncourse.reproduce.catalogue import EXPERIMENTS
-from bncourse.reproduce.experiment import SCALES, SEEDS
 from bncourse.reproduce.estimate import Estimate, estimate, time_left
+from bncourse.reproduce.experiment import SCALES, SEEDS
 from bncourse.reproduce.folder import Folder, ReproduceError, pack, unpack
 from bncourse.reproduce.runs import Run, fingerprint, load
 
@@ -33,16 +33,16 @@ NO_WORKERS = 60.0  # seconds to wait for a worker to come (back)
 CODE = ("bncourse.augment", "bncourse.capture", "bncourse.data", "bncourse.nets", "bncourse.precision", "bncourse.train",
         "bncourse.reproduce.runs", "bncourse.probes.activations",
         "bncourse.probes.curvature", "bncourse.probes.landscape", "bncourse.probes.shift",
-        *(f"bncourse.norms.{name}" for name in ("batch", "checks", "examples", "frozen", "lp", "mended", "noise", "tanh", "weights")),
-        "bncourse.norms")
+        "bncourse.norms", *(f"bncourse.norms.{name}" for name in ("batch", "checks", "examples", "frozen", "lp", "mended",
+                                                                  "noise", "tanh", "weights")))
 
 # (finished, all, seconds that the rest will take or None, the run that has just finished or None)
 Progress = Callable[[int, int, float | None, Run | None], None]
 
 
-def reproduce(name: str, *, data: str = "digits", scale: str = "quick", device: str = "auto", seeds: Sequence[int] | None = None,
-              precision: str = "float32", out: Path | str | None = None, jobs: int = 1, dask: str | None = None,
-              progress: Progress | None = None) -> pd.DataFrame:
+def reproduce(name: str, *, data: str = "digits", scale: str = "quick", device: str = "auto",
+              seeds: Sequence[int] | None = None, precision: str = "float32", out: Path | str | None = None, jobs: int = 1,
+              dask: str | None = None, progress: Progress | None = None) -> pd.DataFrame:
     """Do the runs of an experiment that are not done yet, and return the whole frame; its provenance is in ``frame.attrs``.
 
     Args:
@@ -57,8 +57,8 @@ def reproduce(name: str, *, data: str = "digits", scale: str = "quick", device: 
         dask: address of a Dask scheduler whose workers have this course installed.
 
     Raises:
-        ReproduceError: whatever a person can put right, in one line: an unknown name, data not at hand, no such device, a folder
-            that is in use or belongs to other settings, a full disk, workers that are gone or have other code.
+        ReproduceError: whatever a person can put right, in one line: an unknown name, data not at hand, no such device, a
+            folder that is in use or belongs to other settings, a full disk, workers that are gone or have other code.
     """
     plan = Plan(name, data, scale, seeds, out)
     runs, clock = plan.runs, time.perf_counter()
@@ -75,8 +75,8 @@ def reproduce(name: str, *, data: str = "digits", scale: str = "quick", device: 
                 finished = [(each, done[each.key()][0]["seconds"]) for each in runs if each.key() in done]
                 ours = sum(taken for each, taken in finished if each in left)
                 at_once = max(1.0, ours / (time.perf_counter() - clock)) if run else float(jobs)
-                progress(len(finished), len(runs), time_left([each for each in left if each.key() not in done], finished, at_once),
-                         run)
+                waiting = [each for each in left if each.key() not in done]
+                progress(len(finished), len(runs), time_left(waiting, finished, at_once), run)
 
             tell()
             for run, content in workers.each(left, device, plan.expected | {"data_name": data, "precision": precision}):
@@ -188,9 +188,8 @@ def compute(run: Run, device: str, expected: dict) -> bytes:
     with _one_at_a_time:
         own = {"meaning": _meaning_hash(), "data": data_hash(expected["data_name"]), "torch": torch.__version__}
         if different := [name for name, value in own.items() if value != expected[name]]:
-            called = {"meaning": "bncourse"}
-            raise ReproduceError(f"a worker has another {' and '.join(called.get(name, name) for name in different)} than this process; "
-                                 "results would not be comparable")
+            names = " and ".join({"meaning": "bncourse"}.get(name, name) for name in different)
+            raise ReproduceError(f"a worker has another {names} than this process; results would not be comparable")
         if device == "cpu":
             torch.set_num_threads(1)  # Of this thread. Networks this small lose more in waiting than they gain.
         if device == "cuda":
@@ -201,12 +200,13 @@ def compute(run: Run, device: str, expected: dict) -> bytes:
         except torch.cuda.OutOfMemoryError as error:
             raise ReproduceError(f"{run.title()}: not enough memory on the GPU; use fewer jobs, or a larger GPU") from error
         facts = {"seconds": round(time.perf_counter() - clock, 3), "started": started, "finished": _now(),
-                 "peak_memory_mib": round(records.peak_memory(device), 1), "training": frame.attrs.get("training", "plain"), **records.machine(device)}
+                 "peak_memory_mib": round(records.peak_memory(device), 1), "training": frame.attrs.get("training", "plain"),
+                 **records.machine(device)}
     return pack(run.key(), facts, frame)
 
 
 def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _workers(jobs: int, dask: str | None):
@@ -243,8 +243,8 @@ class OnThisMachine:
         try:
             yield from parallel(delayed(_with_its_run)(run, device, expected) for run in runs)
         except BrokenProcessPool as error:
-            raise ReproduceError("a process was killed (is the memory full?); what was finished is kept: run the same command again, "
-                                 "perhaps with fewer --jobs") from error
+            raise ReproduceError("a process was killed (is the memory full?); what was finished is kept: run the same command "
+                                 "again, perhaps with fewer --jobs") from error
 
 
 def _with_its_run(run: Run, device: str, expected: dict) -> tuple[Run, bytes]:
@@ -295,7 +295,8 @@ class OnDask:
 
         # A name that no other session has: what lies on the cluster from before may be of other code.
         session = uuid.uuid4().hex[:8]
-        waiting = {self.client.submit(compute, run, device, expected, key=f"bncourse-{session}-{run.key()}"): run for run in runs}
+        waiting = {self.client.submit(compute, run, device, expected, key=f"bncourse-{session}-{run.key()}"): run
+                   for run in runs}
         seen = time.monotonic()
         while waiting:
             try:
@@ -306,15 +307,15 @@ class OnDask:
             if done or self.client.scheduler_info().get("workers"):
                 seen = time.monotonic()
             elif time.monotonic() - seen > NO_WORKERS:
-                raise ReproduceError(f"the scheduler at {self.address} has had no workers for {NO_WORKERS:g} s; what was finished is "
-                                     "kept: start some and run the same command again")
+                raise ReproduceError(f"the scheduler at {self.address} has had no workers for {NO_WORKERS:g} s; what was "
+                                     "finished is kept: start some and run the same command again")
             for future in done:
                 run = waiting.pop(future)
                 try:
                     yield run, future.result()
                 except distributed.KilledWorker as error:
-                    raise ReproduceError(f"{run.title()}: the workers that tried it died, one after another (is their memory full?); "
-                                         "what was finished is kept") from error
+                    raise ReproduceError(f"{run.title()}: the workers that tried it died, one after another (is their memory "
+                                         "full?); what was finished is kept") from error
                 except (distributed.client.FutureCancelledError, OSError) as error:
                     raise ReproduceError(f"the connection to {self.address} was lost; what was finished is kept: run the same "
                                          "command again") from error
@@ -339,11 +340,12 @@ def _provenance(plan: Plan, device: str, precision: str, facts: list[dict]) -> d
         "experiment": experiment.name, "title": experiment.title, "figures": experiment.figures, "scale": plan.scale,
         "data": {"name": data, "sha256": plan.expected["data"], "source": data_sets.origin(data),
                  "of": "the tensors that training sees: images and labels of the training set, then of the test set"},
-        "seeds": list(plan.seeds), "runs": fingerprint(plan.runs), "number_of_runs": len(plan.runs), "commit": commit, "dirty": dirty,
+        "seeds": list(plan.seeds), "runs": fingerprint(plan.runs), "number_of_runs": len(plan.runs),
+        "commit": commit, "dirty": dirty,
         "started": min(each["started"] for each in facts), "finished": max(each["finished"] for each in facts),
         "hardware": different("hardware"), "versions": versions[0] if len(versions) == 1 else versions,
         "device": device,
-        "precision": precision if precision == "float32" else f"{precision} in the steps of convolutional networks, else float32",
+        "precision": precision + ("" if precision == "float32" else " in the steps of convolutional networks, else float32"),
         "training": different("training"),
         # Of the runs, one after another, whoever did them; a resumed run has no one wall time.
         "seconds": round(sum(each["seconds"] for each in facts), 1),

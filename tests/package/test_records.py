@@ -26,11 +26,12 @@ def frame():
 @pytest.fixture
 def provenance():
     """Of a run that nobody did: only its form is real."""
-    return {"experiment": "curves", "scale": "quick", "seeds": [0, 1], "data": {"name": "digits", "sha256": "ab", "source": "here"},
+    return {"experiment": "curves", "scale": "quick", "seeds": [0, 1],
+            "data": {"name": "digits", "sha256": "ab", "source": "here"},
             "runs": fingerprint(EXPERIMENTS["curves"].runs("quick", "digits", (0, 1))), "command": "python -m bncourse …",
             "commit": "0" * 40, "dirty": False, "started": "2026-01-01T00:00:00+00:00", "finished": "2026-01-01T00:00:09+00:00",
-            "hardware": [{"cpu": "one"}], "versions": {"python": "3.11"}, "device": "cpu", "precision": "float32", "seconds": 9.0,
-            "peak_memory_mib": 100.0, "deviations": [], "meaning": _meaning()}
+            "hardware": [{"cpu": "one"}], "versions": {"python": "3.11"}, "device": "cpu", "precision": "float32",
+            "seconds": 9.0, "peak_memory_mib": 100.0, "deviations": [], "meaning": _meaning()}
 
 
 NAME = "curves-quick-digits"

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
+from harness import TINY
 from typer.testing import CliRunner
 
 from bncourse import data, records
@@ -22,7 +23,6 @@ from bncourse.__main__ import app
 from bncourse.reproduce import EXPERIMENTS, SCALES, Plan, ReproduceError, Run, reproduce, runner, runs
 from bncourse.reproduce.estimate import estimate, in_words, of_finished, time_left
 from bncourse.reproduce.folder import FolderError, pack, unpack
-from harness import TINY
 
 HARNESS = Path(__file__).with_name("harness.py")
 ROOT = Path(__file__).parents[2]
@@ -213,12 +213,12 @@ def cluster(tmp_path_factory):
     """A scheduler and two workers, each a process of its own; the second worker does two things at a time."""
     folder = tmp_path_factory.mktemp("dask")
     file = folder / "scheduler.json"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def start(kind, *options):
         with open(folder / "log", "ab") as log:
-            return subprocess.Popen([sys.executable, "-m", f"distributed.cli.dask_{kind}", "--scheduler-file", str(file), "--no-dashboard",
-                                     *options], env=environment, cwd=folder, stdout=log, stderr=log)
+            return subprocess.Popen([sys.executable, "-m", f"distributed.cli.dask_{kind}", "--scheduler-file", str(file),
+                                     "--no-dashboard", *options], env=environment, cwd=folder, stdout=log, stderr=log)
 
     processes = [start("scheduler", "--host", "127.0.0.1", "--port", "0")]
     try:
@@ -302,8 +302,8 @@ def test_the_file_of_another_run(undisturbed, tmp_path, capsys):
 
 
 def test_every_bit_survives_the_file():
-    frame = pd.DataFrame({"text": ["none", "ℓ1"], "whole": [1, 2**53], "yes": [True, False], "real": [np.nextafter(1, 2), 5e-324],
-                          "gaps": [np.nan, -np.inf], "empty": [np.nan, np.nan]})
+    frame = pd.DataFrame({"text": ["none", "ℓ1"], "whole": [1, 2**53], "yes": [True, False],
+                          "real": [np.nextafter(1, 2), 5e-324], "gaps": [np.nan, -np.inf], "empty": [np.nan, np.nan]})
     facts, back = unpack("key", pack("key", {"seconds": 1.5}, frame))
     assert facts == {"seconds": 1.5}
     pd.testing.assert_frame_equal(back, frame, check_exact=True)
@@ -357,8 +357,8 @@ def test_a_full_disk(undisturbed, tmp_path):
     # A disk of eight pages, half of them taken: room for the settings and a few runs.
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(disk)], capture_output=True).returncode == 0
-    if mounted:
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(disk)], capture_output=True)
+    if mount.returncode == 0:
         try:
             (disk / "taken").write_bytes(b"x" * 16384)
             with pytest.raises(FolderError, match=r"No space left on device\); [1-4] finished runs are kept .*make room"):
@@ -486,7 +486,8 @@ def test_data_that_are_not_at_hand(tmp_path, monkeypatch):
     monkeypatch.setenv("BNCOURSE_DATA", str(tmp_path))
     monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache")
     monkeypatch.setattr(data, "CIFAR_MIRRORS", ("http://127.0.0.1:9/",))
-    refused(command("curves", "--data", "cifar10", "--scale", "paper", "--out", tmp_path / "out"), "cifar-10-python.tar.gz", "127.0.0.1")
+    done = command("curves", "--data", "cifar10", "--scale", "paper", "--out", tmp_path / "out")
+    refused(done, "cifar-10-python.tar.gz", "127.0.0.1")
 
 
 def test_where_data_come_from(tmp_path, monkeypatch):
