@@ -43,8 +43,8 @@ class Record:
 
 
 def name_of(experiment: str, scale: str, data: str) -> str:
-    """What the record of an experiment is called. Only the paper's own scale and data go without saying, so that nothing smaller
-    can be taken for it."""
+    """What the record of an experiment is called. Only the paper's own scale and data go without saying, so that nothing
+    smaller can be taken for it."""
     return experiment if (scale, data) == ("paper", "cifar10") else f"{experiment}-{scale}-{data}"
 
 
@@ -60,8 +60,8 @@ def read(name: str, folder: Path | None = None) -> Record | None:
         return None
 
     def refuse(why: str):
-        raise RecordRefused(f"the record {name!r} is refused: {why}. Record it again (python -m bncourse reproduce … --record), "
-                            f"or delete {table.name} and {told.name}")
+        raise RecordRefused(f"the record {name!r} is refused: {why}. Record it again (python -m bncourse reproduce … "
+                            f"--record), or delete {table.name} and {told.name}")
 
     for path, what in ((told, "provenance"), (table, "table")):
         if not path.exists():
@@ -95,13 +95,14 @@ def write(name: str, frame: pd.DataFrame, provenance: dict, folder: Path | None 
     folder = FOLDER if folder is None else Path(folder)
     should = name_of(provenance["experiment"], provenance["scale"], provenance["data"]["name"])
     if name != should:
-        raise ValueError(f"a record of {provenance['experiment']} at scale {provenance['scale']} on {provenance['data']['name']} "
-                         f"is called {should!r}, not {name!r}: its name has to say what it is")
+        raise ValueError(f"a record of {provenance['experiment']} at scale {provenance['scale']} on "
+                         f"{provenance['data']['name']} is called {should!r}, not {name!r}: its name has to say what it is")
     content = gzip.compress(frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode(), 9, mtime=0)
     if len(content) > LIMIT:
-        raise ValueError(f"the table of {name!r} takes {len(content):,} bytes, {LIMIT:,} at most: look at fewer steps or layers")
-    provenance = provenance | {"name": name, "format": 1,
-                               "file": {"sha256": hashlib.sha256(content).hexdigest(), "rows": len(frame), "bytes": len(content)}}
+        raise ValueError(f"the table of {name!r} takes {len(content):,} bytes, {LIMIT:,} at most: look at fewer steps "
+                         "or layers")
+    facts = {"sha256": hashlib.sha256(content).hexdigest(), "rows": len(frame), "bytes": len(content)}
+    provenance = provenance | {"name": name, "format": 1, "file": facts}
     if missing := [key for key in KEYS if provenance.get(key) is None]:
         raise ValueError(f"a record needs to say: {', '.join(missing)}")
     folder.mkdir(parents=True, exist_ok=True)

@@ -38,6 +38,6 @@ EXPERIMENT = Experiment(
         "nm-renorm-better": difference("batch_renorm", "batch", 2),
     },
     notes=("No experiment of Santurkar et al.: the question of Wu & He 2018, who trained ResNet-50 on ImageNet.",
-           "Learning rate 0.05 and the same number of steps at every batch size, so that a batch of two has seen fewer examples. "
-           "Wu & He scale the rate with the batch and keep the number of passes.",
+           "Learning rate 0.05 and the same number of steps at every batch size, so that a batch of two has seen fewer "
+           "examples. Wu & He scale the rate with the batch and keep the number of passes.",
            "He initialization; batch renormalization with its full correction from the first step."))

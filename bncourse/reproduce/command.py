@@ -37,12 +37,12 @@ def carry_out(name: str, *, record: bool, note: str | None, seeds: int | None, o
             try:
                 path = records.write(title, frame, provenance, folder)
             except OSError as error:
-                raise ReproduceError(f"cannot write to {folder} ({error.strerror or error}); the finished runs are kept in {out / each}: "
-                                     "make room and run the same command again") from error
+                raise ReproduceError(f"cannot write to {folder} ({error.strerror or error}); the finished runs are kept in "
+                                     f"{out / each}: make room and run the same command again") from error
             except ValueError as error:
                 raise ReproduceError(str(error)) from error
-        print(f"{each}: {provenance['number_of_runs']} runs, {len(frame)} rows in {path} ({in_words(time.monotonic() - started)} now, "
-              f"{in_words(provenance['seconds'])} of computing in all)")
+        print(f"{each}: {provenance['number_of_runs']} runs, {len(frame)} rows in {path} "
+              f"({in_words(time.monotonic() - started)} now, {in_words(provenance['seconds'])} of computing in all)")
         for claim, effect in EXPERIMENTS[each].effects.items():
             values = np.asarray(effect(frame))
             print(f"  {claim}: {', '.join(f'{value:.3g}' for value in values)}")
@@ -50,13 +50,13 @@ def carry_out(name: str, *, record: bool, note: str | None, seeds: int | None, o
 
 def show_plan(name: str, *, seeds: int | None, out: Path | None, jobs: int, dask: str | None, **settings) -> None:
     """The runs, and how long each would take."""
-    device, total = settings.pop("device"), 0.0
+    device, precision, total = settings.pop("device"), settings.pop("precision"), 0.0
     if dask:
         raise ReproduceError("--dry-run estimates the time on this machine; leave --dask out")
     sources = Counter()
     for each in _names(name):
         plan = Plan(each, seeds=_seeds(seeds), out=out, **settings)
-        done, left = plan.estimate(device)
+        done, left = plan.estimate(device, precision)
         print(f"{each}: {len(plan.runs)} runs, {len(done)} of them done")
         print("".join(f"  done      {run.title()}\n" for run in done), end="")
         for run, taken in left:
@@ -85,11 +85,11 @@ def _seeds(count: int | None) -> range | None:
 def _may_record() -> None:
     """Known before hours of computing, not after."""
     if not records.FOLDER.parent.is_dir():
-        raise ReproduceError("--record writes into the book, and this is an installed package without one; leave it out, then copy the "
-                             "table and its .json from the --out folder to book/results of a checkout")
+        raise ReproduceError("--record writes into the book, and this is an installed package without one; leave it out, "
+                             "then copy the table and its .json from the --out folder to book/results of a checkout")
     if records.commit()[0] == "unknown":
-        raise ReproduceError("--record has to say which commit it was made with, and git does not know this folder; run it in a "
-                             "checkout")
+        raise ReproduceError("--record has to say which commit it was made with, and git does not know this folder; run it in "
+                             "a checkout")
 
 
 @contextmanager

@@ -35,13 +35,13 @@ def one_row_a_run(frame):
 
 def rank_correlation(table, shift):
     """One coefficient per seed: above 0 where less shift goes with a lower loss."""
-    return np.array([one[[shift, "loss"]].rank().corr().loc[shift, "loss"] for _, one in table.groupby("seed")])
+    return pd.Series({seed: one[[shift, "loss"]].rank().corr().loc[shift, "loss"] for seed, one in table.groupby("seed")},
+                     dtype=float)
 
 
 def within(table, groups, shift):
     """The same inside every group, averaged over the groups of a seed; a group in which all losses are equal has none."""
-    inside = [rank_correlation(part, shift) for _, part in table.groupby(groups)]
-    return np.nanmean(inside, axis=0)
+    return pd.DataFrame([rank_correlation(part, shift) for _, part in table.groupby(groups)], dtype=float).mean()
 
 
 def past_less_before(frame):
@@ -52,11 +52,16 @@ def past_less_before(frame):
         part = table[table.learns & side]
         part = part[part.groupby([*FAMILY, "seed"]).lr.transform("size") >= 3]  # Two points always make a line.
         sides.append(within(part, FAMILY, "relative"))
-    return sides[0] - sides[1]
+    return every_seed(sides[0] - sides[1], frame)
+
+
+def every_seed(coefficients, frame):
+    """In the order of seeds, NaN where a seed has no coefficient."""
+    return coefficients.reindex(sorted(frame.seed.unique())).to_numpy()
 
 
 def over(shift, select=lambda table: table):
-    return lambda frame: rank_correlation(select(one_row_a_run(frame)), shift)
+    return lambda frame: every_seed(rank_correlation(select(one_row_a_run(frame)), shift), frame)
 
 
 def at_best(table):
@@ -70,8 +75,8 @@ EXPERIMENT = Experiment(
         "vd-def21-less-is-better": over("relative"),
         "vd-moments-less-is-better": over("drift"),
         "vd-def21-among-trained": over("relative", lambda table: table[table.accuracy > 0.5]),
-        "vd-def21-fixed-rate": lambda frame: within(one_row_a_run(frame), ["lr"], "relative"),
-        "vd-moments-fixed-rate": lambda frame: within(one_row_a_run(frame), ["lr"], "drift"),
+        "vd-def21-fixed-rate": lambda frame: every_seed(within(one_row_a_run(frame), ["lr"], "relative"), frame),
+        "vd-moments-fixed-rate": lambda frame: every_seed(within(one_row_a_run(frame), ["lr"], "drift"), frame),
         "vd-moments-within-batch-norm": over("drift", lambda table: table[table.norm == "batch"]),
         "vd-def21-sign-is-the-rate": past_less_before,
         "vd-def21-orders-networks": over("relative", at_best),

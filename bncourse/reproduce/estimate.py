@@ -24,8 +24,8 @@ def of_finished(finished: Iterable[tuple[Run, float]]) -> dict[str, float]:
 
 
 def time_left(left: Sequence[Run], finished: Sequence[tuple[Run, float]], at_once: float = 1.0) -> float | None:
-    """Seconds until the runs ``left`` are done, ``at_once`` at a time; None if nothing is known. A run of a kind that has not been
-    seen takes per step what the others took."""
+    """Seconds until the runs ``left`` are done, ``at_once`` at a time; None if nothing is known. A run of a kind that has not
+    been seen takes per step what the others took."""
     if not finished:
         return None
     known = of_finished(finished)
@@ -42,15 +42,14 @@ def estimate(left: Sequence[Run], finished: Sequence[tuple[Run, float]], time_it
         if kind in known:
             found.append(Estimate(known[kind], "finished"))
             continue
-        source = "timed"
         if kind not in timed:
             if timed and time.monotonic() - started > PATIENCE:
-                source = "guessed"
                 # The kind that is spelt most alike: the same network with another normalizer, mostly.
-                timed[kind] = timed[max(timed, key=lambda other: _alike(kind, other))]
+                look, step, _ = timed[max(timed, key=lambda other: _alike(kind, other))]
+                timed[kind] = look, step, "guessed"
             else:
-                timed[kind] = _timing(run, time_it)
-        look, step = timed[kind]
+                timed[kind] = (*_timing(run, time_it), "timed")
+        look, step, source = timed[kind]
         found.append(Estimate(look * len(run.record) + step * run.steps, source))
     return found
 

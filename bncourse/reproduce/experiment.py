@@ -39,7 +39,7 @@ class Experiment:
         """Every difference from Santurkar et al. 2018, and every choice that it leaves open."""
         told = [*self.notes, *COMMON]
         if scale == "quick":
-            told.append("Small: the network and the number of steps of the chapter, at most some hundreds, not those of the paper.")
+            told.append("Small: the network and the number of steps of the chapter, hundreds at most, not those of the paper.")
         else:
             told += VGG
         if any(run.net["make"] == "deep_linear" for run in self.runs(scale, data, (0,))):
@@ -52,22 +52,24 @@ class Experiment:
 COMMON = (
     "Not stated in the paper: momentum and weight decay of its plain SGD. Here there are none.",
     "Not stated: how pixels are scaled. Here 0 to 1, less the training mean of each pixel (each channel, of colour images).",
-    "Not stated: how many runs a curve shows. Here several seeds; a seed fixes first weights and order of batches for all networks.",
+    "Not stated: how many runs a curve shows. Here several seeds; a seed fixes first weights and order of batches for all "
+    "networks.",
     "Not stated: whether r_sigma of the noise is a standard deviation or a variance. Here it is a standard deviation.",
-    "Test accuracy of batch normalization: with statistics recomputed on 2,048 training images; that with running statistics is a "
-    "column of its own.",
+    "Test accuracy of batch normalization: with statistics recomputed on 2,048 training images; that with running statistics "
+    "is a column of its own.",
 )
 VGG = (
-    "Not stated: the depth of the VGG; the paper plots a layer 13. Here plan D (16 layers) of Simonyan & Zisserman 2015 with one "
-    "linear layer in place of three.",
+    "Not stated: the depth of the VGG; the paper plots a layer 13. Here plan D (16 layers) of Simonyan & Zisserman 2015 with "
+    "one linear layer in place of three.",
     "Not stated: biases and the start of gamma and beta. Here 0, 1 and 0.",
 )
 DEEP_LINEAR = (
-    "Not stated: where batch normalization stands in the deep linear network, and whether it learns scale and shift. Here behind "
-    "every matrix but the last, and it does.",
+    "Not stated: where batch normalization stands in the deep linear network, and whether it learns scale and shift. Here "
+    "behind every matrix but the last, and it does.",
     "Not stated: the scale of its loss. Here squared error averaged over examples, with learning rates a thousand times the "
     "paper's, which is the paper's own rate if its loss is a sum over its 1000 examples.",
-    "But for the lp norms, its 1000 examples are replaced by 11 points of the same mean and covariance: same losses and gradients.",
+    "But for l1 and l-infinity, its 1000 examples are replaced by 11 points of the same mean and covariance: same losses and "
+    "gradients.",
 )
 
 MLP = {"make": "mlp", "hidden": (32,) * 8, "init": "he"}
@@ -75,7 +77,7 @@ LINEAR = {"make": "deep_linear", "init": "glorot"}
 
 
 def one_by_one(net: dict, task: dict, *, lrs: Sequence[float], seeds: Sequence[int], **how) -> list[Run]:
-    """Convolutional networks are trained one after another, so each is a run of its own: less is lost, more can be shared out."""
+    """Convolutional networks are trained one after another, so each is a run of its own: less is lost, more is shared out."""
     return [Run(net, task, (lr,), (seed,), **how) for lr in lrs for seed in seeds]
 
 
@@ -103,7 +105,7 @@ def main(scale: str, data: str, norm: str, *, lrs, seeds, steps: int, record, ba
 def every(stride: int, *, first: Sequence[int] = (), stop: int = PAPER_STEPS, pairs: bool = False) -> tuple[int, ...]:
     """Steps to look at: ``first`` and each multiple of ``stride``; with ``pairs`` the step after each as well."""
     looks = {*first, *range(0, stop + 1, stride)}
-    return tuple(sorted(step for look in looks for step in (look, look + pairs) if step <= stop))
+    return tuple(sorted(step for step in looks | {look + pairs for look in looks} if step <= stop))
 
 
 # Picking numbers from a frame. Everything gives one number per seed, in the order of seeds.
@@ -121,7 +123,7 @@ def trained(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def alive(frame: pd.DataFrame) -> pd.DataFrame:
-    """Without the looks at what is left of a run that blew up: its weights are zeros, and what probes say of it means nothing."""
+    """Without the looks at what is left of a run that blew up, which has no network to measure."""
     return frame[~frame.diverged]
 
 

@@ -73,8 +73,8 @@ class Folder:
             lock = FileLock(self.path / ".lock", timeout=0)
             lock.acquire()
         except Timeout:
-            raise FolderError(f"{self.path} is in use by another process that runs the same experiment; wait for it, end it, or "
-                              "give another --out") from None
+            raise FolderError(f"{self.path} is in use by another process that runs the same experiment; wait for it, end it, "
+                              "or give another --out") from None
         except OSError as error:
             raise FolderError(f"cannot write to {self.path} ({error.strerror or error}); give another --out") from error
         try:
@@ -98,10 +98,11 @@ class Folder:
             theirs = json.loads(path.read_text("utf-8"))
             different = [name for name in self.settings if theirs.get(name) != self.settings[name]]
         except (ValueError, AttributeError) as error:
-            raise FolderError(f"{path} cannot be read ({error}), so nobody can tell whose runs these are; delete {self.path} or "
-                              "give another --out") from error
+            raise FolderError(f"{path} cannot be read ({error}), so nobody can tell whose runs these are; delete {self.path} "
+                              "or give another --out") from error
         if different:
-            told = ", ".join(f"{name} {_short(theirs.get(name))} there, {_short(self.settings[name])} here" for name in different)
+            told = ", ".join(f"{name} {_short(theirs.get(name))} there, {_short(self.settings[name])} here"
+                             for name in different)
             raise FolderError(f"{self.path} belongs to other settings ({told}); give another --out, or delete it")
 
     def finished(self, runs: Sequence[Run]) -> dict[str, tuple[dict, pd.DataFrame]]:
@@ -130,8 +131,8 @@ class Folder:
             write_whole(path, content)
         except OSError as error:
             count = len(list(self.path.glob("*" + ENDING)))
-            raise FolderError(f"cannot write {path} ({error.strerror or error}); {count} finished runs are kept in {self.path}: make "
-                              "room and run the same command again") from error
+            raise FolderError(f"cannot write {path} ({error.strerror or error}); {count} finished runs are kept in "
+                              f"{self.path}: make room and run the same command again") from error
 
 
 def _short(value) -> str:

@@ -3,7 +3,18 @@
 import numpy as np
 
 from bncourse.reproduce.experiment import (
-    LINEAR, Experiment, Run, every, geometric, images, main, one_by_one, trained, vgg, where)
+    LINEAR,
+    Experiment,
+    Run,
+    every,
+    geometric,
+    images,
+    main,
+    one_by_one,
+    trained,
+    vgg,
+    where,
+)
 
 BOTH = ("none", "batch")
 RATES = (0.01, 0.1, 0.3)
@@ -95,5 +106,5 @@ EXPERIMENT = Experiment(
     },
     notes=("The paper walks at learning rate 0.1 only; 0.01 and 0.3, equal distances and the top eigenvalue of the Hessian are "
            "additions.",
-           "The paper looks at every step; here at some dozens, at five step sizes between half and four times the learning rate "
-           "(eight between 1/100 and 30 in the deep linear network)."))
+           "The paper looks at every step; here at some dozens, at five step sizes between half and four times the learning "
+           "rate (eight between 1/100 and 30 in the deep linear network)."))

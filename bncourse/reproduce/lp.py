@@ -3,7 +3,18 @@
 import numpy as np
 
 from bncourse.reproduce.experiment import (
-    LINEAR, Experiment, Run, accuracy, alive, by_seed, every, geometric, main, moments_in_time, where)
+    LINEAR,
+    Experiment,
+    Run,
+    accuracy,
+    alive,
+    by_seed,
+    every,
+    geometric,
+    main,
+    moments_in_time,
+    where,
+)
 from bncourse.reproduce.landscape import honest
 
 NORMS, LP = ("none", "batch", "l1", "l2", "linf"), ("l1", "l2", "linf")
@@ -91,6 +102,6 @@ EXPERIMENT = Experiment(
         "lp-dln-linf-comparable": lambda frame: typical_loss(frame, "linf") / typical_loss(frame, "batch"),
     },
     notes=("The twins of chapter 8 (batch norm times a constant) are not in the record.",
-           "Learning rate 0.01 and Definition 2.1 are additions; figure 6 as histograms of layer 11 after 0, 100, 1,000 and 15,000 "
-           "steps, each unit measured from its first mean.",
+           "Learning rate 0.01 and Definition 2.1 are additions; figure 6 as histograms of layer 11 after 0, 100, 1,000 and "
+           "15,000 steps, each unit measured from its first mean.",
            "Moments in time that a chapter names by step are the same fraction of the training here."))

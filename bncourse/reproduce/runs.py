@@ -72,17 +72,25 @@ class Run:
         told = " ".join(f"{name} {value}" for name, value in self.labels.items())
         return f"{told} norm {self.net['norm']} lr {rates} {seeds} {self.steps} steps"
 
-    def do(self, device: str = "cpu") -> pd.DataFrame:
-        """Train, and return the frame of ``train`` with the labels as columns."""
+    def do(self, device: str = "cpu", precision: str = "float32") -> pd.DataFrame:
+        """Train, and return the frame of ``train`` with the labels as columns.
+
+        Precision is that of the steps of convolutional networks, which take the time. The deep linear network, whose learning
+        rates are tiny, and the small networks of the chapters always train in float32.
+        """
         task = load(json.dumps(self.task, sort_keys=True), device)
         frame = train(lambda seed: build(self.net, task, seed), task, seeds=self.seeds, lrs=self.lrs, steps=self.steps,
                       batch_size=self.batch or len(task.x_train), record=self.record, test=self.test,
-                      probes=[_probe(*each) for each in self.probes], norm=self.net["norm"], **self.labels)
+                      probes=[_probe(*each) for each in self.probes], norm=self.net["norm"],
+                      precision=precision if self.net["make"] == "vgg" else "float32", **self.labels)
         if self.layers == "mean":
-            return _mean_over_layers(frame)
-        if self.layers is not None:
-            frame = frame[frame.layer.isin(self.layers)].reset_index(drop=True)
-        return frame
+            kept = _mean_over_layers(frame)
+        elif self.layers is not None:
+            kept = frame[frame.layer.isin(self.layers)].reset_index(drop=True)
+        else:
+            kept = frame
+        kept.attrs.update(frame.attrs)
+        return kept
 
 
 def fingerprint(runs: Sequence[Run]) -> str:

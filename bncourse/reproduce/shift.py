@@ -1,10 +1,24 @@
 """Internal covariate shift by Definition 2.1: how much a layer's gradient changes when the layers below it take their step."""
 
 from bncourse.reproduce.experiment import (
-    LINEAR, MLP, Experiment, Run, alive, by_seed, every, geometric, images, one_by_one, trained, vgg, where)
+    LINEAR,
+    MLP,
+    Experiment,
+    Run,
+    alive,
+    by_seed,
+    every,
+    geometric,
+    images,
+    one_by_one,
+    trained,
+    vgg,
+    where,
+)
 
 BOTH = ("none", "batch")
 QUICK_LOOKS = tuple(sorted({*range(0, 121, 10), 1, 21, 61, 101}))
+RATES = (0.01, 0.1)
 LINEAR_RATES = (1e-4, 1e-3)  # The paper's 1e-7 and 1e-6.
 SHIFT, MOMENTS = ("shift", {}), ("moments", {})
 
@@ -13,14 +27,14 @@ def runs(scale, data, seeds):
     seeds, found = tuple(seeds), []
     for norm in BOTH:
         if scale == "quick":
-            found.append(Run({**MLP, "hidden": (32,) * 9, "norm": norm}, {"data": data}, (0.01, 0.1), seeds, 120, 64, QUICK_LOOKS,
+            found.append(Run({**MLP, "hidden": (32,) * 9, "norm": norm}, {"data": data}, RATES, seeds, 120, 64, QUICK_LOOKS,
                              (SHIFT, MOMENTS), labels={"network": "mlp", "init": "he"}))
         for init in ("glorot", "he"):
             looks = every(500, first=(100, 200, 300), pairs=True)
             if scale == "quick":
                 looks = (10, 20) if init == "glorot" else (20, 40, 60)
             found += one_by_one(
-                vgg(scale, norm, init), images(scale, data), lrs=(0.01, 0.1) if scale == "paper" or init == "glorot" else (0.1,),
+                vgg(scale, norm, init), images(scale, data), lrs=RATES if scale == "paper" or init == "glorot" else RATES[1:],
                 seeds=seeds, steps=looks[-1], batch=128 if scale == "paper" else 64, record=looks,
                 probes=(SHIFT, MOMENTS) if scale == "paper" else (SHIFT,), labels={"network": "vgg", "init": init})
         steps = 1000 if scale == "quick" else 10_000
@@ -70,4 +84,5 @@ EXPERIMENT = Experiment(
         "ms-dln-more-shift-trains-worse": final_loss,
     },
     notes=("He initialization beside the paper's Glorot is an addition.",
-           "All layers of the VGG, not only the paper's 5 and 10; layers 9 and 17 of the deep linear network, as in the paper."))
+           "All layers of the VGG, not only the paper's 5 and 10; layers 9 and 17 of the deep linear network, as "
+           "there."))

@@ -1,4 +1,4 @@
-"""Run by ``test_reproduce``, in a process of its own: start an experiment, kill it (signal 9), start it again, until it is done.
+"""Run by ``test_reproduce``, in a process of its own: start an experiment, kill it (signal 9), start it again, until done.
 
 The children are forks of this process, which has imported everything, so that starting anew costs milliseconds.
     harness.py NAME OUT SEED LONGEST [LIMIT]     kills after up to LONGEST seconds; LIMIT: bytes that a file may have
@@ -16,8 +16,8 @@ from bncourse.reproduce import EXPERIMENTS, Experiment, ReproduceError, Run, rep
 
 
 def tiny_runs(scale, data, seeds):
-    return [Run({"make": "mlp", "hidden": (16,), "norm": norm, "init": "he"}, {"data": data}, (lr,), tuple(seeds), 60, 32, (0, 30, 60),
-                (("moments", {}),), labels={"network": "mlp", "init": "he"})
+    return [Run({"make": "mlp", "hidden": (16,), "norm": norm, "init": "he"}, {"data": data}, (lr,), tuple(seeds), 60, 32,
+                (0, 30, 60), (("moments", {}),), labels={"network": "mlp", "init": "he"})
             for norm in ("none", "batch", "noisy_batch", "layer") for lr in (0.1, 0.5)]
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -25,11 +26,12 @@ def frame():
 @pytest.fixture
 def provenance():
     """Of a run that nobody did: only its form is real."""
-    return {"experiment": "curves", "scale": "quick", "seeds": [0, 1], "data": {"name": "digits", "sha256": "ab", "source": "here"},
+    return {"experiment": "curves", "scale": "quick", "seeds": [0, 1],
+            "data": {"name": "digits", "sha256": "ab", "source": "here"},
             "runs": fingerprint(EXPERIMENTS["curves"].runs("quick", "digits", (0, 1))), "command": "python -m bncourse …",
             "commit": "0" * 40, "dirty": False, "started": "2026-01-01T00:00:00+00:00", "finished": "2026-01-01T00:00:09+00:00",
-            "hardware": [{"cpu": "one"}], "versions": {"python": "3.11"}, "device": "cpu", "precision": "float32", "seconds": 9.0,
-            "peak_memory_mib": 100.0, "deviations": [], "meaning": _meaning()}
+            "hardware": [{"cpu": "one"}], "versions": {"python": "3.11"}, "device": "cpu", "precision": "float32",
+            "seconds": 9.0, "peak_memory_mib": 100.0, "deviations": [], "meaning": _meaning()}
 
 
 NAME = "curves-quick-digits"
@@ -237,8 +239,15 @@ def test_everything_that_numbers_depend_on_is_fingerprinted():
     norms = {f"bncourse.norms.{path.stem}" for path in (package / "norms").glob("[!_]*.py")}
     assert norms < set(CODE)
     code = (package / "reproduce" / "runs.py").read_text("utf-8")
-    imported = {f"bncourse.probes.{path.stem}" for path in (package / "probes").glob("[!_]*.py") if f"probes.{path.stem}" in code}
-    assert imported < set(CODE)
+    probes = {f"bncourse.probes.{path.stem}" for path in (package / "probes").glob("[!_]*.py") if f"probes.{path.stem}" in code}
+    assert probes < set(CODE)
+    for module in CODE:  # And what those import.
+        text = (package.parent / f"{module.replace('.', '/')}.py")
+        text = (text if text.exists() else text.with_suffix("") / "__init__.py").read_text("utf-8")
+        imported = set(re.findall(r"^\s*(?:from|import) (bncourse\.[\w.]+)", text, re.M))
+        imported |= {f"bncourse.{name.strip()}" for names in re.findall(r"^\s*from bncourse import (.+)$", text, re.M)
+                     for name in names.split(",")}
+        assert imported - set(CODE) <= {"bncourse.download"}, module
 
 
 def test_every_record_of_the_book_is_one():
