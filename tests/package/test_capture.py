@@ -1,4 +1,4 @@
-"""A replayed step does what the step does. No GPU is needed to know: a tape of tensor operations stands in for CUDA's recording."""
+"""A replayed step does what the step does. It takes no GPU to know: a tape of operations stands in for CUDA's recording."""
 
 import math
 import sys

@@ -48,7 +48,8 @@ def test_probes_see_float32_and_weights_stay_float32(images):
         return pd.DataFrame({"member": [0]})
 
     note.looks_at_update = True
-    train(lambda seed: vgg((2, 8, 8), 3, "small", "batch", "he", seed, shrink=4), images, precision="bf16", probes=[note], **SHORT)
+    train(lambda seed: vgg((2, 8, 8), 3, "small", "batch", "he", seed, shrink=4), images, precision="bf16", probes=[note],
+          **SHORT)
     assert seen == [(False, torch.float32, {torch.float32}, torch.float32)] * 2
 
 
