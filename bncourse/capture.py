@@ -85,8 +85,8 @@ class Replayed:
 
     def _give_up(self, why: str) -> None:
         self.why_not = why
-        warnings.warn(f"this network's training step is not replayed from a recording: {why.rstrip('.')}. It is done as it is, "
-                      "with the same results, only slower", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"this network's training step is not replayed from a recording: {why.rstrip('.')}. It is done as it "
+                      "is, with the same results, only slower", RuntimeWarning, stacklevel=2)
 
 
 def _fixed(net: nn.Module) -> list:

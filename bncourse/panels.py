@@ -63,7 +63,8 @@ VIEWS = {
     "normalizers": [View("at the end", "train_accuracy", "training accuracy", last, x="lr", log="x")],
     "correlation": [View("mean over the training", "relative", "relative shift (Definition 2.1)",
                          lambda frame: where(frame, init="he"), x="lr", log="xy"),
-                    View("at the end", "train_loss", "training loss", lambda frame: where(last(frame), init="he"), x="lr", log="xy")],
+                    View("at the end", "train_loss", "training loss",
+                         lambda frame: where(last(frame), init="he"), x="lr", log="xy")],
 }
 
 
@@ -98,9 +99,11 @@ def panel(name: str, lab: Lab, verdicts: Sequence[Verdict] | None = None) -> Non
 def _not_yet(name: str) -> str:
     told = "<strong>Not yet recorded.</strong> "
     if not records.FOLDER.is_dir():
-        told = ("<strong>No records here:</strong> they come with the book, whose published page shows this one if there is one. ")
+        told = ("<strong>No records here:</strong> they come with the book, whose published page shows this one if there is "
+                "one. ")
     return (f"{told}On a machine with a GPU and a checkout of this repository, <code>python -m bncourse reproduce {name} "
-            '--data cifar10 --scale paper --record</code> makes it. <code>SCALE = "paper"</code> in the settings above runs it here.')
+            '--data cifar10 --scale paper --record</code> makes it. <code>SCALE = "paper"</code> in the settings above runs it '
+            "here.")
 
 
 def _live(name: str, lab: Lab) -> Record:
@@ -135,7 +138,8 @@ def _draw(record: Record) -> None:
             ax.minorticks_off()
         ends = figures.over_seeds(rows, view.y, ["norm", view.x]).groupby("norm")["mean"].last()
         ends = {figures.NAMES.get(norm, norm): number(ends[norm]) for norm in rows.norm.unique() if norm in ends}
-        found.append(f"{view.title}, {view.says} at the right end: " + ", ".join(f"{name} {end}" for name, end in ends.items()))
+        ends = ", ".join(f"{name} {end}" for name, end in ends.items())
+        found.append(f"{view.title}, {view.says} at the right end: {ends}")
         if view.y.endswith("accuracy"):
             ax.set_ylim(0, 1.02)  # An interval from three seeds may reach beyond what there is.
     lines, names = axes[0][0].get_legend_handles_labels()

@@ -33,7 +33,8 @@ def shown(monkeypatch, tmp_path):
 def frame():
     """Curves of six runs a seed, made up."""
     rows = [dict(lr=lr, seed=seed, step=step, train_loss=1.0, diverged=norm == "none" and lr == 0.5 and step > 0, norm=norm,
-                 train_accuracy=round(0.1 + gain * step / 15_000 + seed / 100, 4), test_accuracy=0.5, network="vgg", init="glorot")
+                 train_accuracy=round(0.1 + gain * step / 15_000 + seed / 100, 4), test_accuracy=0.5, network="vgg",
+                 init="glorot")
             for norm, gain in (("none", 0.6), ("batch", 0.8), ("noisy_batch", 0.75)) for lr in (0.1, 0.5) for seed in (0, 1, 2)
             for step in (0, 2500, 15_000)]
     return pd.DataFrame(rows)
