@@ -8,6 +8,7 @@ recorded only if it does the same every time: on tensors that stay where they ar
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -84,8 +85,8 @@ class Replayed:
 
     def _give_up(self, why: str) -> None:
         self.why_not = why
-        warnings.warn(f"this network's training step is not replayed from a recording: {why.rstrip('.')}. It is done as it is, with "
-                      "the same results, only slower", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"this network's training step is not replayed from a recording: {why.rstrip('.')}. It is done as it "
+                      "is, with the same results, only slower", RuntimeWarning, stacklevel=2)
 
 
 def _fixed(net: nn.Module) -> list:
@@ -101,11 +102,17 @@ def _aside(device: torch.device):
     if device.type != "cuda":
         yield
         return
-    main, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    main, aside = torch.cuda.current_stream(device), _stream(device)
     aside.wait_stream(main)
     with torch.cuda.stream(aside):
         yield
     main.wait_stream(aside)
+
+
+@lru_cache
+def _stream(device: torch.device) -> "torch.cuda.Stream":
+    """One for all: CUDA's libraries take memory for each that they see, and keep it."""
+    return torch.cuda.Stream(device)
 
 
 aten = torch.ops.aten

@@ -6,7 +6,7 @@ import torch
 
 from bncourse import claims, data, figures
 
-# How many times the seeds. "paper" leaves the chapter's own networks as small as they are: what it adds is under "At full scale".
+# How many times the seeds. "paper" leaves the chapter's own networks small: what it adds stands under "At full scale".
 SCALES = {"small": 1, "large": 4, "paper": 1}
 
 
@@ -41,8 +41,8 @@ def set_up(dataset: str = "digits", device: str = "auto", scale: str = "small", 
         raise RuntimeError('DEVICE = "cuda", but torch sees no GPU here; use "auto" or "cpu" '
                            '(on Colab: Runtime, Change runtime type, GPU)')
     if scale == "paper" and device != "cuda":
-        raise RuntimeError('SCALE = "paper" trains the networks of the paper, which takes minutes to hours on a GPU and weeks on this '
-                           f'device, {device}; use "small" or "large"')
+        raise RuntimeError('SCALE = "paper" trains the networks of the paper, which takes minutes to hours on a GPU and weeks '
+                           f'on this device, {device}; use "small" or "large"')
     if device == "cpu":
         torch.set_num_threads(1)  # Networks this small: two threads lose more in waiting than they gain.
     loaded = data.load(dataset, device)  # First: a misspelt name must not leave claims unchecked.

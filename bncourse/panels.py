@@ -1,4 +1,4 @@
-"""What a chapter shows under "At full scale": a record, where it comes from, and whether the chapter's small runs agree with it.
+"""What a chapter shows under "At full scale": a record, where it comes from, and whether the chapter's small runs agree.
 
 Nothing is computed here that is not in the record. Without one the panel says so, and which command would make it.
 """
@@ -37,9 +37,13 @@ def last(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame.step == frame.step.max()]
 
 
-def above_the_first(frame: pd.DataFrame) -> pd.DataFrame:
-    """Definition 2.1 has nothing to say of the first layer."""
-    return frame[frame.layer > 1]
+def vgg_above_the_first(frame: pd.DataFrame, lr: float) -> pd.DataFrame:
+    """From Glorot initialization, without the first layer, of which Definition 2.1 has nothing to say."""
+    return where(frame[frame.layer > 1], network="vgg", init="glorot", lr=lr)
+
+
+def main_network(frame: pd.DataFrame) -> pd.DataFrame:
+    return where(trained(frame), lr=0.1)
 
 
 AXES = {"step": "training step", "lr": "learning rate", "size": "examples in a batch"}
@@ -49,17 +53,18 @@ VIEWS = {
     "noisy": [View("shift of layer inputs", "mean_step", "one-step shift of the mean", lambda frame: frame, log="y"),
               View("training", "train_accuracy", "training accuracy", lambda frame: frame)],
     "shift": [View(f"VGG, Glorot, learning rate {lr}", "relative", "relative shift (Definition 2.1)",
-                   lambda frame, lr=lr: above_the_first(where(frame, network="vgg", init="glorot", lr=lr))) for lr in (0.01, 0.1)],
-    "landscape": [View("along the gradient", "loss_range", "range of the loss", lambda frame: where(trained(frame), lr=0.1), log="y"),
-                  View("edge of stability at 2", "beta_lr", "β × learning rate", lambda frame: where(trained(frame), lr=0.1), log="y")],
+                   lambda frame, lr=lr: vgg_above_the_first(frame, lr)) for lr in (0.01, 0.1)],
+    "landscape": [View("along the gradient", "loss_range", "range of the loss", main_network, log="y"),
+                  View("edge of stability at 2", "beta_lr", "β × learning rate", main_network, log="y")],
     "lp": [View("learning rate 0.1", "train_accuracy", "training accuracy", lambda frame: where(layered(frame), lr=0.1)),
            View("deep linear network", "train_loss", "loss", lambda frame: where(frame, network="dln"), log="y")],
     "lr-range": [View("at the end", "train_accuracy", "training accuracy", last, x="lr", log="x")],
     "batch-size": [View("recomputed statistics", "test_accuracy", "test accuracy", last, x="size", log="x")],
     "normalizers": [View("at the end", "train_accuracy", "training accuracy", last, x="lr", log="x")],
-    "correlation": [View(title, y, says, lambda frame, rows=rows: where(rows(frame), init="he"), x="lr", log="xy")
-                    for title, y, says, rows in (("before the end", "relative", "relative shift (Definition 2.1)", lambda frame: frame),
-                                                 ("at the end", "train_loss", "training loss", last))],
+    "correlation": [View("mean over the training", "relative", "relative shift (Definition 2.1)",
+                         lambda frame: where(frame, init="he"), x="lr", log="xy"),
+                    View("at the end", "train_loss", "training loss",
+                         lambda frame: where(last(frame), init="he"), x="lr", log="xy")],
 }
 
 
@@ -94,9 +99,11 @@ def panel(name: str, lab: Lab, verdicts: Sequence[Verdict] | None = None) -> Non
 def _not_yet(name: str) -> str:
     told = "<strong>Not yet recorded.</strong> "
     if not records.FOLDER.is_dir():
-        told = "<strong>No records here:</strong> they come with the book, whose published page shows this one if there is one. "
-    return (f"{told}On a machine with a GPU and a checkout of this repository, <code>python -m bncourse reproduce {name} --data "
-            'cifar10 --scale paper --record</code> makes it. <code>SCALE = "paper"</code> in the settings above runs it here.')
+        told = ("<strong>No records here:</strong> they come with the book, whose published page shows this one if there is "
+                "one. ")
+    return (f"{told}On a machine with a GPU and a checkout of this repository, <code>python -m bncourse reproduce {name} "
+            '--data cifar10 --scale paper --record</code> makes it. <code>SCALE = "paper"</code> in the settings above runs it '
+            "here.")
 
 
 def _live(name: str, lab: Lab) -> Record:
@@ -130,8 +137,9 @@ def _draw(record: Record) -> None:
             ax.set_xticks(values, [f"{value:g}" for value in values], rotation=45 if len(values) > 5 else 0)
             ax.minorticks_off()
         ends = figures.over_seeds(rows, view.y, ["norm", view.x]).groupby("norm")["mean"].last()
-        found.append(f"{view.title}, {view.says} at the right end: "
-                     + ", ".join(f"{figures.NAMES.get(norm, norm)} {number(ends[norm])}" for norm in rows.norm.unique() if norm in ends))
+        ends = {figures.NAMES.get(norm, norm): number(ends[norm]) for norm in rows.norm.unique() if norm in ends}
+        ends = ", ".join(f"{name} {end}" for name, end in ends.items())
+        found.append(f"{view.title}, {view.says} at the right end: {ends}")
         if view.y.endswith("accuracy"):
             ax.set_ylim(0, 1.02)  # An interval from three seeds may reach beyond what there is.
     lines, names = axes[0][0].get_legend_handles_labels()
@@ -139,8 +147,8 @@ def _draw(record: Record) -> None:
     of_a_run = [column for column in ("network", "norm", "init", "lr", "size", "seed") if column in frame]
     runs, lost = frame.drop_duplicates(of_a_run), frame[frame.diverged].drop_duplicates(of_a_run)
     caption = (f"{EXPERIMENTS[record.name].title}, at full scale: mean over {frame.seed.nunique()} seeds and 95 % interval. "
-               + (f"{len(lost)} of {len(runs)} runs blew up; from then on they count with chance accuracy, and in what was measured "
-                  "inside the networks not at all." if len(lost) else "No run blew up."))
+               + (f"{len(lost)} of {len(runs)} runs blew up; from then on they count with chance accuracy, and in what was "
+                  "measured inside the networks not at all." if len(lost) else "No run blew up."))
     figures.show(fig, alt=f"Full scale. {'. '.join(found)}.", caption=caption)
 
 
@@ -158,10 +166,10 @@ def _agreement(record: Record, verdicts: Sequence[Verdict]) -> str:
         rows.append((claim.says, verdict.prediction_text(), verdict.effect_text(), _text(verdict, values), same))
     head = "Claim", "Predicted", "This notebook", "Full scale", "Same side of the threshold?"
     agree = sum(row[-1] == "yes" for row in rows)
-    return (f"<p>Of {len(rows)} effects that were measured at both scales, {agree} lie on the same side of their threshold.</p>"
-            '<table class="dataframe full-scale"><thead><tr>' + "".join(f'<th scope="col">{cell}</th>' for cell in head)
-            + "</tr></thead><tbody>" + "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-            + "</tbody></table>")
+    head = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return (f"<p>Of {len(rows)} effects measured at both scales, {agree} lie on the same side of their threshold.</p>"
+            f'<table class="dataframe full-scale"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
 
 
 def _summary(values: Sequence[float], ratio: bool) -> float:
@@ -191,9 +199,12 @@ def _provenance(record: Record) -> str:
         "When": f"{told['started']} to {told['finished']}",
         "Machine": "; ".join(", ".join(f"{name} {value}" for name, value in one.items()) for one in machines),
         "Versions": "; ".join(", ".join(f"{name} {value}" for name, value in one.items()) for one in versions),
-        "Data": f"{data['name']}, {data['source']}, SHA-256 {data['sha256'][:16]}…" + (f"; {data['note']}" if data.get("note") else ""),
+        "Data": f"{data['name']}, {data['source']}, SHA-256 {data['sha256'][:16]}…" + (f"; {data['note']}" if data.get("note")
+                                                                                       else ""),
         "Seeds": ", ".join(map(str, told["seeds"])),
         "Precision of the training steps": told["precision"],
+        "Steps": "; ".join(one if isinstance(one, str) else ", ".join(f"{name}: {value}" for name, value in one.items())
+                           for one in told.get("training", ["plain"])),
         "Computing time": f"{told['seconds'] / 60:,.1f} min in all, peak memory {told['peak_memory_mib']:,.0f} MiB",
     }
     rows = "".join(f'<tr><th scope="row">{name}</th><td>{escape(str(fact))}</td></tr>' for name, fact in facts.items())

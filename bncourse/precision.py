@@ -50,7 +50,8 @@ def lower(precision: str, device: torch.device):
 
 @contextmanager
 def _products(precision: str):
-    switches = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    # Recurrent networks are not trained here; torch asks that both switches of cuDNN say the same.
+    switches = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
     before = [switch.fp32_precision for switch in switches]
     try:
         for switch in switches:

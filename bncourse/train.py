@@ -93,8 +93,8 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
             models[seed] = build(seed)
         together = all(isinstance(model, MLP) for model in models.values())
         if augment and (together or data.x_train.dim() != 4):
-            raise ValueError(f'augment="{augment}" is for convolutional networks on images, (N, channels, height, width); for flat '
-                             "data, data.as_images(...)")
+            raise ValueError(f'augment="{augment}" is for convolutional networks on images, (N, channels, height, width); for '
+                             "flat data, data.as_images(...)")
         groups = [runs] if together else [[run] for run in runs]
         frames, slower = [], set()
         for group in groups:
@@ -105,8 +105,8 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
             for module in net.modules():
                 if hasattr(module, "refuse_nonfinite"):
                     module.refuse_nonfinite = False
-            frame, why_not = _train_group(net, data, group, steps, batch_size, record, probes, test, weight_decay, clip, schedule,
-                                          augment, precision, capture)
+            frame, why_not = _train_group(net, data, group, steps, batch_size, record, probes, test, weight_decay, clip,
+                                          schedule, augment, precision, capture)
             frames.append(frame)
             slower |= {why_not}
     frame = pd.concat(frames, ignore_index=True).assign(**labels)
@@ -218,7 +218,7 @@ def _train_group(net, data, runs, steps, batch_size, record, probes, test, weigh
                 step_once.look_again()
         if step == steps:
             return pd.concat(frames, ignore_index=True), step_once.why_not if recorded else "not asked for, or too few steps"
-        # Nobody left is known after a look. To ask before the next one would be to wait for a GPU, while a CPU is done already.
+        # A look knows whether anybody is left. To ask in between would be to wait for a GPU, while a CPU is done already.
         if going and (device.type == "cuda" or alive.any()):
             step_once()
 

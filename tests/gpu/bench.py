@@ -47,7 +47,7 @@ class Setting:
     rounds: int
 
 
-SETTINGS = {"cuda": Setting("16", (3, 32, 32), 50_000, 128, 300, 5), "cpu": Setting("small", (1, 8, 8), 256, 16, 24, 3)}
+SETTINGS = {"cuda": Setting("16", (3, 32, 32), 50_000, 128, 300, 5), "cpu": Setting("small", (1, 8, 8), 256, 16, 12, 2)}
 PRECISIONS = {"cuda": ("float32", "tf32", "bf16"), "cpu": ("float32", "bf16")}
 
 
@@ -65,8 +65,18 @@ def vgg(setting: Setting, norm: str):
 
 
 def ours(data: Data, setting: Setting, norm: str, precision: str, capture: bool, steps: int) -> pd.DataFrame:
-    return train(vgg(setting, norm), data, seeds=[0], lrs=[0.05], steps=steps, batch_size=setting.batch, record=[steps], test=False,
-                 precision=precision, capture=capture)
+    return train(
+        vgg(setting, norm),
+        data,
+        seeds=[0],
+        lrs=[0.05],
+        steps=steps,
+        batch_size=setting.batch,
+        record=[steps],
+        test=False,
+        precision=precision,
+        capture=capture,
+    )
 
 
 def eager_loop(data: Data, setting: Setting, norm: str, precision: str, steps: int) -> float:
@@ -126,7 +136,8 @@ def measure(data: Data, setting: Setting, device: str, norm: str, precision: str
     loops = {
         "replayed": lambda steps: ours(data, setting, norm, precision, True, steps),
         "as it is": lambda steps: ours(data, setting, norm, precision, False, steps),
-        "eager loop": lambda steps: eager_loop(data, setting, norm, precision, steps)}
+        "eager loop": lambda steps: eager_loop(data, setting, norm, precision, steps),
+    }
     # What does not grow with the steps (building, recording, looking) is taken off by timing two lengths.
     few, many = setting.steps // 3, setting.steps
     for do in loops.values():
@@ -136,9 +147,19 @@ def measure(data: Data, setting: Setting, device: str, norm: str, precision: str
         for name in list(loops)[:: 1 if number % 2 else -1]:
             short, long = (seconds(lambda: loops[name](steps), device) for steps in (few, many))
             taken[name].append(1e3 * (long - short) / (many - few))
-    rows = [{"loop": name, "norm": norm, "precision": precision, "ms": statistics.median(taken[name]), "fastest": min(taken[name]),
-             "slowest": max(taken[name]), "busy": busy(lambda: do(many), device), "peak_mib": peak_mib(lambda: do(few), device)}
-            for name, do in loops.items()]
+    rows = [
+        {
+            "loop": name,
+            "norm": norm,
+            "precision": precision,
+            "ms": statistics.median(taken[name]),
+            "fastest": min(taken[name]),
+            "slowest": max(taken[name]),
+            "busy": busy(lambda: do(many), device),
+            "peak_mib": peak_mib(lambda: do(few), device),
+        }
+        for name, do in loops.items()
+    ]
     return pd.DataFrame(rows)
 
 
@@ -148,18 +169,37 @@ def checks(data: Data, setting: Setting, device: str) -> list[tuple[str, bool, s
 
     def look(norm, capture, **more):
         steps = 60 if on_gpu else setting.steps
-        return train(vgg(setting, norm), data, **dict(seeds=[0], lrs=[0.02], steps=steps, batch_size=setting.batch, test=False,
-                                                      record=[0, steps // 2, steps], capture=capture) | more)
+        return train(
+            vgg(setting, norm),
+            data,
+            **dict(
+                seeds=[0],
+                lrs=[0.02],
+                steps=steps,
+                batch_size=setting.batch,
+                test=False,
+                record=[0, steps // 2, steps],
+                capture=capture,
+            )
+            | more,
+        )
 
     for norm in ("none", "batch", "noisy_batch", "layer", "l1", "weight"):
         replayed, plain = look(norm, True), look(norm, False)
         was = replayed.attrs.get("training", {}).get("replayed", "on a CPU")
         far = np.max(np.abs(replayed.train_loss / plain.train_loss - 1))
-        # Noise: the recording draws at other places of the stream of random numbers, so only the kind of result can agree.
-        told.append((f"replayed and plain steps agree, {norm}", far < (0.5 if norm == "noisy_batch" else 1e-3)
-                     and was == ("yes" if on_gpu else "on a CPU"), f"losses differ by {far:.2g}, replayed: {was}"))
+        # Noise: a recording need not draw the same numbers, so only the kind of result has to agree.
+        told.append(
+            (
+                f"replayed and plain steps agree, {norm}",
+                far < (0.5 if norm == "noisy_batch" else 1e-3) and was == ("yes" if on_gpu else "on a CPU"),
+                f"losses differ by {far:.2g}, replayed: {was}",
+            )
+        )
     twice = [look("batch", True) for _ in range(2)]
-    told.append(("the same twice", twice[0].equals(twice[1]), f"{twice[0].train_loss.iloc[-1]!r}, {twice[1].train_loss.iloc[-1]!r}"))
+    told.append(
+        ("the same twice", twice[0].equals(twice[1]), f"{twice[0].train_loss.iloc[-1]!r}, {twice[1].train_loss.iloc[-1]!r}")
+    )
     steps = 60 if on_gpu else setting.steps
     often = look("batch", True, record=sorted({0, steps // 4, steps // 2, steps}), probes=[Landscape((1, 2))])
     seldom = look("batch", True, record=[steps])
@@ -174,8 +214,13 @@ def checks(data: Data, setting: Setting, device: str) -> list[tuple[str, bool, s
         other = look("batch", True, precision=precision, probes=[Shift()])
         first = abs(other.train_loss.iloc[0] / exact.train_loss.iloc[0] - 1)
         layers = np.max(np.abs(other[other.step == 0].gradient_norm / exact[exact.step == 0].gradient_norm - 1))
-        told.append((f"looks and probes are in float32 when steps are in {precision}", first < 1e-5 and layers < 1e-3,
-                     f"loss at the start {first:.2g} off, gradients {layers:.2g}"))
+        told.append(
+            (
+                f"looks and probes are in float32 when steps are in {precision}",
+                first < 1e-5 and layers < 1e-3,
+                f"loss at the start {first:.2g} off, gradients {layers:.2g}",
+            )
+        )
         far = abs(other.train_loss.iloc[-1] / exact.train_loss.iloc[-1] - 1)
         told.append((f"steps in {precision} are not in float32, and end near it", 0 < far < 0.3, f"last loss {far:.2g} off"))
     return told
@@ -208,16 +253,27 @@ def main() -> int:
     name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
     print(f"{name}, torch {torch.__version__}, VGG {setting.plan}, batch {setting.batch}, images {setting.image}")
     data = images(setting, device)
-    table = pd.concat([measure(data, setting, device, norm, precision)
-                       for norm in ("none", "batch") for precision in PRECISIONS[device]], ignore_index=True)
+    table = pd.concat(
+        [measure(data, setting, device, norm, precision) for norm in ("none", "batch") for precision in PRECISIONS[device]],
+        ignore_index=True,
+    )
     print(table.round(3).to_string(index=False))
     told = checks(data, setting, device)
     for what, holds, seen in told:
         print(f"{'ok    ' if holds else 'FAILED'} {what} ({seen})")
     if options.json:
-        options.json.write_text(json.dumps({"machine": name, "torch": torch.__version__, "setting": vars(setting),
-                                            "loops": table.to_dict("records"),
-                                            "checks": [[what, bool(holds), seen] for what, holds, seen in told]}, indent=1))
+        options.json.write_text(
+            json.dumps(
+                {
+                    "machine": name,
+                    "torch": torch.__version__,
+                    "setting": vars(setting),
+                    "loops": table.to_dict("records"),
+                    "checks": [[what, bool(holds), seen] for what, holds, seen in told],
+                },
+                indent=1,
+            )
+        )
     return 0 if all(holds for _, holds, _ in told) else 1
 
 

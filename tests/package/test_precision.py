@@ -48,23 +48,24 @@ def test_probes_see_float32_and_weights_stay_float32(images):
         return pd.DataFrame({"member": [0]})
 
     note.looks_at_update = True
-    train(lambda seed: vgg((2, 8, 8), 3, "small", "batch", "he", seed, shrink=4), images, precision="bf16", probes=[note], **SHORT)
+    train(lambda seed: vgg((2, 8, 8), 3, "small", "batch", "he", seed, shrink=4), images, precision="bf16", probes=[note],
+          **SHORT)
     assert seen == [(False, torch.float32, {torch.float32}, torch.float32)] * 2
 
 
 def test_float32_on_a_gpu_is_float32_and_the_switches_are_put_back():
-    switches = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    switches = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
 
     def state():
         return [switch.fp32_precision for switch in switches], torch.backends.cudnn.deterministic
 
     before = state()
     with pytest.raises(KeyError), exactly(torch.device("cuda")):
-        assert state() == (["ieee", "ieee"], True)
+        assert state() == (["ieee"] * 3, True)
         with rounded("tf32"):
-            assert state() == (["tf32", "tf32"], True)
+            assert state() == (["tf32"] * 3, True)
         with rounded("float32"):
-            assert state() == (["ieee", "ieee"], True)
+            assert state() == (["ieee"] * 3, True)
         raise KeyError
     assert state() == before
     with exactly(torch.device("cpu")):
