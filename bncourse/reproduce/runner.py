@@ -109,6 +109,7 @@ class Plan:
         self.folder = Path(out or Path("reproduced") / f"{scale}-{data}") / name
         self.runs = self.experiment.runs(scale, data, self.seeds)
         self.expected = {"meaning": _meaning_hash(), "data": data_hash(data), "torch": torch.__version__}
+        self.commit = records.commit()  # Now: by the end of a long run somebody may have checked out another.
 
     def check(self, device: str, precision: str) -> None:
         try:
@@ -297,36 +298,38 @@ class OnDask:
         session = uuid.uuid4().hex[:8]
         waiting = {self.client.submit(compute, run, device, expected, key=f"bncourse-{session}-{run.key()}"): run
                    for run in runs}
+        try:
+            while waiting:
+                for future in self._some_done(list(waiting)):
+                    yield waiting.pop(future), future.result()
+        except distributed.KilledWorker as error:
+            raise ReproduceError("the workers that tried a run died, one after another (is their memory full?); what was "
+                                 "finished is kept") from error
+        except (distributed.CancelledError, OSError) as error:
+            raise ReproduceError(f"the connection to {self.address} was lost; what was finished is kept: run the same command "
+                                 "again") from error
+        except ModuleNotFoundError as error:
+            raise ReproduceError(f"a worker cannot import {error.name}; install this course there") from error
+
+    def _some_done(self, futures: list) -> set:
+        """At least one of them, as soon as there is one."""
+        import distributed
+
         seen = time.monotonic()
-        while waiting:
+        while time.monotonic() - seen < NO_WORKERS:
             try:
                 with self.client.as_current():
-                    done = distributed.wait(list(waiting), timeout=5, return_when="FIRST_COMPLETED").done
+                    return distributed.wait(futures, timeout=5, return_when="FIRST_COMPLETED").done
             except TimeoutError:
-                done = ()
-            if done or self.client.scheduler_info().get("workers"):
-                seen = time.monotonic()
-            elif time.monotonic() - seen > NO_WORKERS:
-                raise ReproduceError(f"the scheduler at {self.address} has had no workers for {NO_WORKERS:g} s; what was "
-                                     "finished is kept: start some and run the same command again")
-            for future in done:
-                run = waiting.pop(future)
-                try:
-                    yield run, future.result()
-                except distributed.KilledWorker as error:
-                    raise ReproduceError(f"{run.title()}: the workers that tried it died, one after another (is their memory "
-                                         "full?); what was finished is kept") from error
-                except (distributed.client.FutureCancelledError, OSError) as error:
-                    raise ReproduceError(f"the connection to {self.address} was lost; what was finished is kept: run the same "
-                                         "command again") from error
-                except ModuleNotFoundError as error:
-                    raise ReproduceError(f"a worker cannot import {error.name}; install this course there") from error
+                if self.client.scheduler_info().get("workers"):
+                    seen = time.monotonic()
+        raise ReproduceError(f"the scheduler at {self.address} has had no workers for {NO_WORKERS:g} s; what was finished is "
+                             "kept: start some and run the same command again")
 
 
 def _provenance(plan: Plan, device: str, precision: str, facts: list[dict]) -> dict:
     """What a record has to say; ``command`` and notes on the data are for the caller to add."""
-    experiment, data = plan.experiment, plan.data
-    commit, dirty = records.commit()
+    experiment, data, (commit, dirty) = plan.experiment, plan.data, plan.commit
 
     def different(key):
         found = []

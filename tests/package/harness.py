@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from bncourse.reproduce import EXPERIMENTS, Experiment, ReproduceError, Run, reproduce
+from bncourse.reproduce import EXPERIMENTS, Experiment, Plan, ReproduceError, Run, reproduce
 
 
 def tiny_runs(scale, data, seeds):
@@ -45,6 +45,7 @@ def main(name, out, seed, longest, limit=0):
     EXPERIMENTS["tiny"] = TINY
     generator, kills = random.Random(int(seed)), 0
     Path(out).mkdir(parents=True, exist_ok=True)
+    Plan(name, "digits", "quick", [0], out)  # What it reads and hashes is then known to all children.
     while True:
         pid = os.fork()
         if pid == 0:

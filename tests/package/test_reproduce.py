@@ -175,17 +175,17 @@ def test_the_provenance_of_a_frame(undisturbed):
     assert not missing, "a record needs them"
 
 
-def harness(*arguments, timeout=240):
+def harness(*arguments, timeout=400):
     return subprocess.run([sys.executable, str(HARNESS), *map(str, arguments)], capture_output=True, text=True, timeout=timeout)
 
 
-@pytest.mark.parametrize("name, longest", [("tiny", 0.4), ("batch-size", 0.8)])
+@pytest.mark.parametrize("name, longest", [("tiny", 0.2), ("batch-size", 0.6)])
 def test_killed_at_ten_random_moments(name, longest, tmp_path):
     done = harness(name, tmp_path, 1, longest)
     assert done.returncode == 0, done.stderr
     kills, log = int(done.stdout), (tmp_path / "log").read_text().split()
     listed = [run.key() for run in EXPERIMENTS[name].runs("quick", "digits", (0,))]
-    assert kills >= 3 and len(log) > 0
+    assert kills >= 1 and len(log) > 0
     assert len(set(log)) == len(log) and set(log) <= set(listed), "no run was finished twice"
     assert "damaged" not in done.stderr and not list(tmp_path.rglob("*.tmp"))
     same(reproduce(name, seeds=[0], out=tmp_path), reproduce(name, seeds=[0], out=tmp_path / "undisturbed"))
@@ -208,53 +208,56 @@ def test_a_process_that_is_killed_loses_only_its_own_run(undisturbed, tmp_path):
     same(tiny_again(tmp_path), undisturbed)
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """A scheduler and two workers, each a process of its own; the second worker does two things at a time."""
-    folder = tmp_path_factory.mktemp("dask")
-    file = folder / "scheduler.json"
+@pytest.fixture
+def cluster(tmp_path):
+    """Address of a scheduler; it and two workers, each a process of its own. The second worker does two things at a time."""
+    file = tmp_path / "scheduler.json"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def start(kind, *options):
-        with open(folder / "log", "ab") as log:
+        with open(tmp_path / "log", "ab") as log:
             return subprocess.Popen([sys.executable, "-m", f"distributed.cli.dask_{kind}", "--scheduler-file", str(file),
-                                     "--no-dashboard", *options], env=environment, cwd=folder, stdout=log, stderr=log)
+                                     "--no-dashboard", *options], env=environment, cwd=tmp_path, stdout=log, stderr=log)
 
     processes = [start("scheduler", "--host", "127.0.0.1", "--port", "0")]
     try:
         processes += [start("worker", "--host", "127.0.0.1", "--nthreads", threads, "--no-nanny") for threads in ("1", "2")]
         deadline = time.monotonic() + 60
         while not file.exists():
-            assert time.monotonic() < deadline and processes[0].poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline and processes[0].poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.1)
-        yield json.loads(file.read_text())["address"], processes[1:]
+        yield json.loads(file.read_text())["address"], *processes
     finally:
         for process in processes:
             process.kill()
             process.wait()
 
 
-def test_on_dask_the_frame_is_the_same_though_a_worker_is_killed(undisturbed, cluster, tmp_path):
+def test_on_dask(undisturbed, cluster, tmp_path, monkeypatch):
+    # One test, because a cluster takes as long to start as all of this takes.
     import distributed
 
-    address, (victim, _) = cluster
+    address, scheduler, victim, survivor = cluster
     with distributed.Client(address, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=60)
-    victim.send_signal(0)  # It is alive.
 
-    def kill(done, of, left, run):
-        if done == 2 and run:
-            victim.kill()
+    def kill(process):
+        return lambda done, of, left, run: process.kill() if done == 2 and run else None
 
-    same(tiny_again(tmp_path / "one", dask=address, progress=kill), undisturbed)
-    assert victim.wait(10) == -9
-    same(tiny_again(tmp_path / "two", dask=address), undisturbed)  # The other has two threads, and one set of random numbers.
+    # A worker is killed: what it was doing is done by the other, which has two threads and one set of random numbers.
+    same(tiny_again(tmp_path / "one", dask=address, progress=kill(victim)), undisturbed)
+    assert victim.wait(10) == -9 and survivor.poll() is None
 
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "_meaning_hash", lambda: "of another version")
+        with pytest.raises(ReproduceError, match="a worker has another bncourse than this process"):
+            tiny_again(tmp_path / "two", dask=address)
 
-def test_a_worker_with_other_code(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "_meaning_hash", lambda: "of another version")
-    with pytest.raises(ReproduceError, match="a worker has another bncourse than this process"):
-        tiny_again(tmp_path, dask=cluster[0])
+    # The scheduler is killed: the connection is lost, and nothing else.
+    with pytest.raises(ReproduceError, match=f"the connection to {address} was lost; what was finished is kept"):
+        tiny_again(tmp_path / "three", dask=address, progress=kill(scheduler))
+    assert 2 <= len(kept(tmp_path / "three")) < 8
+    same(tiny_again(tmp_path / "three"), undisturbed)
 
 
 def test_no_scheduler(tmp_path, monkeypatch):
