@@ -19,13 +19,18 @@ colab: $(VENV)/.installed
 serve: $(VENV)/.installed
 	@$(BIN)/python book/_ext/serve.py $(PORT)
 
+# The experiments of the chapters by command. ARGS="curves --scale paper --data cifar10 --record" is one at full scale.
+ARGS ?= all
+reproduce: $(VENV)/.installed
+	$(BIN)/python -m bncourse reproduce $(ARGS)
+
 student: $(VENV)/.installed
 	$(BIN)/python -m bncourse student
 
 clean:
 	rm -rf $(VENV) _build build .pytest_cache .hypothesis *.egg-info
 
-.PHONY: book test colab serve student clean
+.PHONY: book test colab serve reproduce student clean
 
 # Any of these will do; PYTHON=... picks one.
 PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python)

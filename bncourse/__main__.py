@@ -1,4 +1,4 @@
-"""`python -m bncourse` (and the `bncourse` script): doctor, student, tidy, grade.
+"""`python -m bncourse` (and the `bncourse` script): doctor, student, tidy, grade, reproduce.
 
 What a person can put right is one line on standard error and exit code 2, never a traceback.
 """
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="The course's own tools: is everything there, student notebooks, grading.",
+    help="The course's own tools: is everything there, student notebooks, grading, the experiments at full scale.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -24,7 +24,10 @@ def plainly():
 
     try:
         yield
-    except GradingError as error:
+    except Exception as error:
+        # By name, because asking for the other one would import torch.
+        if not isinstance(error, GradingError) and type(error).__name__ not in ("ReproduceError", "FolderError"):
+            raise
         typer.echo(f"bncourse: {error}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
@@ -149,6 +152,32 @@ def grade(
         typer.echo(f"  {found['count']:4d} × {found['question']} {found['code']}")
     if pages:
         typer.echo(f"pages: {pages[0]} for you, {pages[0].parent / 'students'} for the students")
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(help="curves, noisy, shift, landscape, lp, lr-range, … or all.")],
+    data: Annotated[str, typer.Option(help="digits, fashion-mnist or cifar10.")] = "digits",
+    scale: Annotated[str, typer.Option(help="quick, as in the chapters, or paper.")] = "quick",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Of training steps on a GPU: float32, tf32 or bf16.")] = "float32",
+    seeds: Annotated[int | None, typer.Option(help="How many; by default 5 (quick) or 3 (paper).")] = None,
+    out: Annotated[Path | None, typer.Option(help="For finished runs and tables; reproduced/SCALE-DATA by default.")] = None,
+    jobs: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, to use its workers.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and estimate the time.")] = False,
+    record: Annotated[bool, typer.Option("--record", help="Write the table to book/results, to be shown by the book.")] = False,
+    note: Annotated[str | None, typer.Option(help="What the provenance should say of the data, e.g. of a copy.")] = None,
+) -> None:
+    """Do an experiment of the book again, small or at the paper's scale. Stopped at any moment, it goes on where it was."""
+    with plainly():
+        from .reproduce.command import carry_out, show_plan
+
+        settings = dict(data=data, scale=scale, device=device, precision=precision, seeds=seeds, out=out, jobs=jobs, dask=dask)
+        if dry_run:
+            show_plan(name, **settings)
+        else:
+            carry_out(name, record=record, note=note, **settings)
 
 
 if __name__ == "__main__":

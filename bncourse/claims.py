@@ -18,6 +18,9 @@ MIN_SEEDS = 5
 # Off when the reader runs a chapter on other data than it was written for: a new verdict is then a finding, not a fault.
 strict = True
 
+# The verdicts of this process by the id of their claim, the latest of each.
+judged: dict[str, "Verdict"] = {}
+
 
 class VerdictChanged(AssertionError):
     """The measurement no longer gives the verdict that the chapter was written for."""
@@ -130,6 +133,7 @@ class Claim:
         else:
             word = "inconclusive"
         verdict = Verdict(self, word, found, expect, tuple(map(float, values)))
+        judged[self.id] = verdict
         verdict.show()
         if word != expect and strict:
             raise VerdictChanged(

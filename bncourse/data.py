@@ -5,11 +5,13 @@ cache, into which they are downloaded once (``download.fetch``).
 """
 
 import gzip
+import hashlib
 import math
 import os
 import pickle
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -153,6 +155,19 @@ def to_download(name: str) -> int:
     return sum(file.size for file in files if not _in_place(file.name))
 
 
+def origin(name: str) -> str:
+    """What can be said of the files behind ``load(name)``, for a provenance: whether they are the published ones."""
+    if name == "digits":
+        return "as it comes with scikit-learn"
+    files = FASHION_FILES if name == "fashion-mnist" else (CIFAR_FILE,)
+    found = [_in_place(file.name) for file in files]
+    if name == "cifar10" and _in_place(CIFAR_FOLDER):
+        return "an unpacked copy that was in place; only the SHA-256 of its content, above, tells which"
+    if all(path and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256 for path, file in zip(found, files)):
+        return "the published files, SHA-256 " + ", ".join(file.sha256[:16] for file in files)
+    return "a copy that was in place, not the published files; the SHA-256 of its content, above, tells which"
+
+
 def _own() -> Path | None:
     named = os.environ.get("BNCOURSE_DATA")
     return Path(named).expanduser() if named else None
@@ -164,11 +179,17 @@ def _cache() -> Path:
     return Path(pooch.os_cache("bncourse"))
 
 
+def _places() -> Iterator[Path]:
+    if own := _own():
+        # In a folder of many data sets each has its own: as Debian, then as torchvision names it.
+        yield from (own, own / "fashion-mnist", own / "FashionMNIST" / "raw")
+    yield DEBIAN_FASHION
+    yield _cache()  # Last, because it asks for pooch, which a machine that has the files may lack.
+
+
 def _in_place(name: str) -> Path | None:
     """A file or folder somebody put where we look, plain or gzipped."""
-    own = _own()
-    # In a folder of many data sets each has its own: as Debian, then as torchvision names it.
-    for folder in [*([own, own / "fashion-mnist", own / "FashionMNIST" / "raw"] if own else []), DEBIAN_FASHION, _cache()]:
+    for folder in _places():
         for candidate in (folder / name, folder / name.removesuffix(".gz")):
             if candidate.exists():
                 return candidate

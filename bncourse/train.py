@@ -16,22 +16,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bncourse.augment import AUGMENTATIONS
+from bncourse.capture import RECORDERS, WORTH_IT, Replayed
 from bncourse.data import Data
 from bncourse.nets import MLP, Stack, StackedLinear
+from bncourse.precision import check_precision, exactly, lower, rounded
 
 # A probe looks at (network, one batch of inputs per member, step) and returns a frame with a column "member". One that has
 # ``looks_at_update = True`` is given the update that is about to be made, as well: (network, x, step, y=, lr=), with the batch
-# of that step and the learning rate of each member.
+# of that step and the learning rate of each member. Floating-point columns are what it measured, but for those it names in
+# ``coordinates``: they say where.
 Probe = Callable[..., pd.DataFrame]
 
 STATISTICS_EXAMPLES = 2048  # How many training images recompute a network's statistics; digits has fewer.
 PROBE_EXAMPLES = 512  # The fixed training batch that probes and the training loss look at.
+TEST_EXAMPLES = 2048  # How many images go through a convolutional network at once in evaluation.
 
 
 def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int], lrs: Sequence[float], steps: int,
           batch_size: int = 128, record: Sequence[int] | None = None, probes: Sequence[Probe] = (),
           test: bool = True, weight_decay: float = 0.0, clip: float | None = None,
-          schedule: Callable[[int], float] | None = None, **labels) -> pd.DataFrame:
+          schedule: Callable[[int], float] | None = None, augment: str | None = None, precision: str = "float32",
+          capture: bool = True, **labels) -> pd.DataFrame:
     """Train ``build(seed)`` for every learning rate and seed, and look at it at the steps in ``record``.
 
     Args:
@@ -44,6 +50,10 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
             normalized); biases and the parameters of normalizers are left alone.
         clip: lambda of adaptive gradient clipping (``clipped``), on all parameters but those of the last layer.
         schedule: step -> what the learning rates are multiplied by at that step.
+        augment: "crop-flip" trains on images that are shifted and mirrored at random (``augment.crop_and_flip``), the same way
+            for every network trained under a seed. Not for networks trained side by side.
+        precision: of the training steps, "float32", "tf32" or "bf16" (``precision``). Looks and probes are always in float32.
+        capture: on a GPU, record the step and replay it (``capture``) where that is possible. On a CPU there is no difference.
         labels: constant columns of the frame, for example ``norm="batch"``.
 
     Returns:
@@ -52,11 +62,13 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
         ``test_accuracy``: evaluation mode with statistics recomputed on clean training data;
         ``test_accuracy_running``: evaluation mode with the running statistics of training;
         ``diverged``: the loss has been infinite or NaN. From then on accuracies are chance and the loss infinite: a run
-        that blew up is counted, not dropped.
+        that blew up is counted, not dropped. What probes measure of it is NaN: there is no network left to measure.
         For regression (``data.y_train`` floating point) the loss is the squared error, and there are no accuracies.
+        Where a step was more than the plain one in float32, ``frame.attrs["training"]`` says how it was done.
 
     Raises:
-        ValueError: no seeds, no learning rates, a batch larger than the training set, or nothing to record.
+        ValueError: no seeds, no learning rates, a batch larger than the training set, nothing to record, an unknown
+            augmentation or precision, or one that does not go with the data or their device.
     """
     seeds, lrs = list(seeds), list(lrs)
     if not seeds or not lrs:
@@ -67,25 +79,41 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
     if not record or record[0] < 0 or record[-1] > steps:
         raise ValueError(f"record={record}: give at least one step to look at, each from 0 to {steps}")
 
+    device = data.x_train.device
+    check_precision(precision, device)
+    if augment is not None and augment not in AUGMENTATIONS:
+        raise ValueError(f"unknown augmentation {augment!r}; there is {', '.join(AUGMENTATIONS)}")
+
     runs = [(lr, seed) for lr in lrs for seed in seeds]
     # The fork keeps the reader's own random numbers out of this, and this out of theirs.
-    with torch.random.fork_rng(devices=[data.x_train.device] if data.x_train.is_cuda else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), exactly(device):
         models = {}
         for seed in seeds:
             torch.manual_seed(seed)  # For networks that draw their weights from the global generator.
             models[seed] = build(seed)
         together = all(isinstance(model, MLP) for model in models.values())
+        if augment and (together or data.x_train.dim() != 4):
+            raise ValueError(f'augment="{augment}" is for convolutional networks on images, (N, channels, height, width); for '
+                             "flat data, data.as_images(...)")
         groups = [runs] if together else [[run] for run in runs]
-        frames = []
+        frames, slower = [], set()
         for group in groups:
             torch.manual_seed(hash((tuple(seeds), tuple(group))) % 2**31)  # For noise inside the network.
-            net = (Stack if together else Alone)([models[seed] for _, seed in group]).to(data.x_train.device)
+            net = (Stack if together else Alone)([models[seed] for _, seed in group]).to(device)
+            if precision != "float32" and not together:
+                net = net.to(memory_format=torch.channels_last)  # The order that fast convolutions want.
             for module in net.modules():
                 if hasattr(module, "refuse_nonfinite"):
                     module.refuse_nonfinite = False
-            frames.append(_train_group(net, data, group, steps, batch_size, record, probes, test, weight_decay, clip,
-                                       schedule))
-    return pd.concat(frames, ignore_index=True).assign(**labels)
+            frame, why_not = _train_group(net, data, group, steps, batch_size, record, probes, test, weight_decay, clip,
+                                          schedule, augment, precision, capture)
+            frames.append(frame)
+            slower |= {why_not}
+    frame = pd.concat(frames, ignore_index=True).assign(**labels)
+    if device.type in RECORDERS or augment or precision != "float32":
+        replayed = "yes" if slower == {""} else "no: " + "; ".join(sorted(slower - {""}))
+        frame.attrs["training"] = {"precision": precision, "augment": augment or "none", "replayed": replayed}
+    return frame
 
 
 class Alone(nn.Module):
@@ -101,6 +129,10 @@ class Alone(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x[0])[None]
 
+    def per_member(self, parameter: Tensor) -> Tensor:
+        """As of a ``Stack``: the one member's values, behind a first axis of one."""
+        return parameter[None]
+
 
 def batches(count: int, batch_size: int, seed: int) -> Iterator[Tensor]:
     """Indices of one batch after another, shuffled anew in every pass; the short remainder of a pass is left out."""
@@ -109,46 +141,86 @@ def batches(count: int, batch_size: int, seed: int) -> Iterator[Tensor]:
         yield from torch.randperm(count, generator=generator).split(batch_size)[:count // batch_size]
 
 
-def _train_group(net, data, runs, steps, batch_size, record, probes, test, weight_decay, clip, schedule) -> pd.DataFrame:
+def _batches(count: int, batch_size: int, seeds: Sequence[int], device: torch.device) -> Iterator[Tensor]:
+    """What ``batches`` gives for each of the seeds, (seeds, B), on the device; it gets there in one piece for a whole pass."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    while True:
+        order = torch.stack([torch.randperm(count, generator=generator) for generator in generators]).to(device)
+        yield from order.split(batch_size, dim=1)[:count // batch_size]
+
+
+def _train_group(net, data, runs, steps, batch_size, record, probes, test, weight_decay, clip, schedule, augment, precision,
+                 capture) -> tuple[pd.DataFrame, str]:
+    """The frame of the runs of one ``net``, and why their steps were not replayed from a recording."""
     device, members = data.x_train.device, len(runs)
     x_train = data.x_train.flatten(1) if isinstance(net, Stack) else data.x_train
     seeds = list(dict.fromkeys(seed for _, seed in runs))
-    orders = [batches(len(x_train), batch_size, seed) for seed in seeds]
+    order = _batches(len(x_train), batch_size, seeds, device)
     order_of = torch.tensor([seeds.index(seed) for _, seed in runs], device=device)
-    lr = torch.tensor([lr for lr, _ in runs], device=device)[:, None]
-    alive = torch.ones(members, dtype=torch.bool, device=device)
+    base_lr = torch.tensor([lr for lr, _ in runs], device=device)[:, None]
     parameters = list(net.parameters())
     weights = set(map(id, weights_of(net)))
     last = (list(net.layers.children()) or [net.layers])[-1]
     unclipped = set(map(id, last.parameters()))
-    base_lr = lr
+    own = [net.per_member(parameter.detach()) for parameter in parameters]  # The same memory, member by member.
+    shifts = torch.Generator(device).manual_seed(seeds[0]) if augment else None
 
-    frames = []
-    net.train()
-    for step in range(steps + 1):
-        index = torch.stack([next(order) for order in orders]).to(device)[order_of]
-        x, y = x_train[index], data.y_train[index]
-        lr = base_lr if schedule is None else base_lr * schedule(step)
-        if step in record:
-            frames.append(_look(net, data, step, alive, runs, probes, test, update=(x, y, lr[:, 0])))
-        if step == steps:
-            return pd.concat(frames, ignore_index=True)
-        losses = member_losses(net(x), y)
-        alive &= torch.isfinite(losses)
-        gradients = torch.autograd.grad(losses[alive].sum(), parameters) if alive.any() else parameters
-        everyone = alive.all()
+    # What one step reads and leaves behind stays in its place, because a recording of the step knows nothing but places.
+    chosen = torch.empty(len(seeds), batch_size, dtype=torch.long, device=device)
+    lr, alive = base_lr.clone(), torch.ones(members, dtype=torch.bool, device=device)
+
+    def batch() -> tuple[Tensor, Tensor]:
+        index = chosen[order_of]
+        x = x_train[index]
+        return AUGMENTATIONS[augment](x, shifts) if augment else x, data.y_train[index]
+
+    def update() -> None:
+        """One step of SGD. Nothing here waits for the GPU: no member is asked whether it is still alive. The gradient of one
+        that is not reaches nobody else; its weights may become what they like until somebody looks."""
+        x, y = batch()
+        with rounded(precision):
+            with lower(precision, device):
+                outputs = net(x)
+            losses = member_losses(outputs.to(x.dtype), y)
+            gradients = torch.autograd.grad(losses.sum(), parameters)
         with torch.no_grad():
-            for parameter, gradient in zip(parameters, gradients):
+            alive.logical_and_(torch.isfinite(losses))
+            for parameter, mine, gradient in zip(parameters, own, gradients):
                 is_weight = id(parameter) in weights
                 if clip is not None and id(parameter) not in unclipped:
-                    outputs = len(parameter) if isinstance(net, Alone) else parameter.shape[:2].numel()
-                    gradient = clipped(gradient, parameter, clip, vectors=outputs if is_weight else members)
+                    vectors = len(parameter) if isinstance(net, Alone) else parameter.shape[:2].numel()
+                    gradient = clipped(gradient, parameter, clip, vectors=vectors if is_weight else members)
                 if weight_decay and is_weight:
                     gradient = gradient + weight_decay * parameter
-                mine = parameter.view(members, -1)
-                mine -= lr * gradient.reshape(members, -1)
-                if not everyone:
-                    mine[~alive] = 0  # Weights that overflowed would spread NaN; zeros compute harmlessly on.
+                mine -= lr * gradient.reshape(mine.shape)
+
+    def coming() -> tuple[Tensor, Tensor, Tensor]:
+        """What the next update will see."""
+        state = shifts.get_state() if augment else None
+        x, y = batch()
+        if augment:
+            shifts.set_state(state)
+        return x, y, lr[:, 0].clone()
+
+    frames, going = [], True
+    recorded = capture and device.type in RECORDERS and steps >= WORTH_IT
+    step_once = Replayed(update, net, RECORDERS[device.type], [shifts] if augment else []) if recorded else update
+    net.train()
+    for step in range(steps + 1):
+        chosen.copy_(next(order))
+        if schedule is not None:
+            torch.mul(base_lr, schedule(step), out=lr)
+        if step in record:
+            frames.append(_look(net, data, step, alive, runs, probes, test, coming))
+            going = not frames[-1].diverged.all()
+            own[:] = [net.per_member(parameter.detach()) for parameter in parameters]  # A probe may have put in others.
+            if recorded:
+                step_once.look_again()
+        if step == steps:
+            return pd.concat(frames, ignore_index=True), step_once.why_not if recorded else "not asked for, or too few steps"
+        # A look knows whether anybody is left. To ask in between would be to wait for a GPU, while a CPU is done already.
+        if going and (device.type == "cuda" or alive.any()):
+            step_once()
 
 
 def weights_of(net: nn.Module) -> list[nn.Parameter]:
@@ -191,14 +263,19 @@ def batch_loss(x: Tensor, y: Tensor) -> Callable[[nn.Module], Tensor]:
 
 
 @torch.no_grad()
-def _look(net, data, step, alive, runs, probes, test, update) -> pd.DataFrame:
-    """Everything that is recorded at one step. The network is as before when this returns; ``alive`` loses the members
-    whose loss is found not to be finite."""
+def _look(net, data, step, alive, runs, probes, test, coming) -> pd.DataFrame:
+    """Everything that is recorded at one step. The network is as before when this returns, but for members whose loss is found
+    not to be finite: ``alive`` loses them, and their weights become zeros, which compute harmlessly on where NaN would stop a
+    probe. What a probe makes of the zeros is not kept."""
     flat = isinstance(net, Stack)
     x_train, x_test = (x.flatten(1) if flat else x for x in (data.x_train, data.x_test))
 
     def for_each(x):
         return x.expand(len(runs), *x.shape)
+
+    def outputs(x):
+        # A convolutional network makes many times as many numbers of each image as a GPU holds images.
+        return net(for_each(x)) if flat else torch.cat([net(for_each(part)) for part in x.split(TEST_EXAMPLES)], 1)
 
     def accuracy(logits, y):
         return torch.where(diverged, 1 / data.classes, (logits.argmax(-1) == y).float().mean(1))
@@ -211,6 +288,9 @@ def _look(net, data, step, alive, runs, probes, test, update) -> pd.DataFrame:
     # The last update may have been the one too many; the next batch would show it only after this row was written.
     alive &= torch.isfinite(losses)
     diverged = ~alive
+    if diverged.any():
+        for parameter in net.parameters():
+            net.per_member(parameter).masked_fill_(diverged[:, None], 0)
     frame = pd.DataFrame({
         "member": range(len(runs)),
         "lr": [lr for lr, _ in runs],
@@ -225,16 +305,17 @@ def _look(net, data, step, alive, runs, probes, test, update) -> pd.DataFrame:
     if classifies and test:
         with untouched(net):
             net.eval()
-            running = clean = accuracy(net(for_each(x_test)), data.y_test)
+            running = clean = accuracy(outputs(x_test), data.y_test)
             if _tracking(net):  # Otherwise there is nothing to recompute: evaluation mode is one and the same.
                 recompute_statistics(net, for_each(x_train[:STATISTICS_EXAMPLES]))
-                clean = accuracy(net(for_each(x_test)), data.y_test)
+                clean = accuracy(outputs(x_test), data.y_test)
         frame = frame.assign(test_accuracy=clean.tolist(), test_accuracy_running=running.tolist())
-    everything = None
+    everything, coordinates = None, set()
     for probe in probes:
+        coordinates |= set(getattr(probe, "coordinates", ()))
         with untouched(net):
             if getattr(probe, "looks_at_update", False):
-                x_update, y_update, lr = update
+                x_update, y_update, lr = coming()
                 seen = probe(net.train(), x_update, step, y=y_update, lr=lr)
             else:
                 seen = probe(net.train(), x, step)
@@ -246,6 +327,9 @@ def _look(net, data, step, alive, runs, probes, test, update) -> pd.DataFrame:
         everything = seen if everything is None else everything.merge(seen, on=shared, how="outer")
     if everything is not None:
         frame = frame.merge(everything, on="member")
+        measured = [column for column in everything.columns
+                    if pd.api.types.is_float_dtype(everything[column]) and column not in coordinates]
+        frame.loc[frame.diverged, measured] = math.nan
     return frame.drop(columns="member")
 
 

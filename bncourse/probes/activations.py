@@ -108,6 +108,8 @@ class Histograms:
     the density always adds up to one. It remembers; a step that is not later than the last one begins a new run.
     """
 
+    coordinates = ("bin",)
+
     def __init__(self, limit: float = 4.0, bins: int = 40) -> None:
         self.edges = np.linspace(-limit, limit, bins + 1)
         self.first, self.last_step = {}, None

@@ -217,5 +217,5 @@ class Landscape:
         frame["beta"] = by.beta.max()
         frame["beta_lr"] = frame.beta * lr.cpu().numpy()
         frame["gradient_norm"] = by.gradient_norm.first()
-        frame["walk_diverged"] = by.diverged.sum()
+        frame["walk_diverged"] = by.diverged.sum().astype(float)
         return frame.reset_index()

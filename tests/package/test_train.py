@@ -292,6 +292,35 @@ def test_a_diverged_run_alone(images):
     assert frame.diverged.all() and frame.test_accuracy[0] == pytest.approx(1 / 3)
 
 
+def test_what_probes_see_of_a_diverged_run_is_not_kept(blobs):
+    class Where:
+        coordinates = ("place",)
+
+        def __call__(self, net, x, step):
+            assert all(torch.isfinite(parameter).all() for parameter in net.parameters()), "a probe meets NaN"
+            return pd.DataFrame({"member": [0, 0, 1, 1], "layer": [1, 2, 1, 2], "place": [0.5, 1.5] * 2, "seen": [1.0, 2, 3, 4]})
+
+    frame = train(relu_net, blobs, seeds=[0], lrs=[0.1, 1e30], steps=4, batch_size=32, record=[0, 4], probes=[Where()])
+    lost = frame.diverged
+    assert lost.sum() == 2 and frame.seen[lost].isna().all() and frame.seen[~lost].notna().all()
+    assert frame.place.tolist() == [0.5, 1.5] * 4 and frame.layer.tolist() == [1, 2] * 4
+
+
+def test_training_ends_when_nobody_is_left(images):
+    calls = []
+
+    class Counted(nn.Flatten):
+        def forward(self, x):
+            calls.append(self.training)
+            return super().forward(x)
+
+    def build(seed):
+        return nn.Sequential(Counted(), nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 3))
+
+    frame = train(build, images, seeds=[0], lrs=[1e30], steps=200, batch_size=32, record=[0, 200], test=False)
+    assert list(frame.diverged) == [False, True] and len(calls) < 10
+
+
 # --- What stays as it was --------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("kind, build", [("blobs", lambda seed: net(seed, "noisy_batch")), ("images", conv_net)])

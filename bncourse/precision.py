@@ -1,0 +1,62 @@
+"""In which arithmetic a training step is done. What is measured of the network is always done in float32.
+
+``float32``: IEEE single precision, 24 bits of it, also on a GPU, where torch by itself would round the inputs of convolutions.
+``tf32``: on a GPU, products of float32 numbers whose inputs are rounded to 11 bits; sums in float32.
+``bf16``: matrix products and convolutions in bfloat16, 8 bits; weights, updates and losses stay float32.
+"""
+
+from contextlib import contextmanager, nullcontext
+
+import torch
+
+PRECISIONS = ("float32", "tf32", "bf16")
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse a precision that there is not, or not on this device.
+
+    Raises:
+        ValueError: says which there are.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
+    if precision == "tf32" and device.type != "cuda":
+        raise ValueError(f'precision="tf32" is arithmetic of NVIDIA\'s GPUs, and the data are on {device}; use "float32"')
+
+
+@contextmanager
+def exactly(device: torch.device):
+    """Inside, a GPU computes float32 as float32 and takes algorithms that give the same bits twice. A CPU does so anyway."""
+    if device.type != "cuda":
+        yield
+        return
+    deterministic, torch.backends.cudnn.deterministic = torch.backends.cudnn.deterministic, True
+    try:
+        with _products("ieee"):
+            yield
+    finally:
+        torch.backends.cudnn.deterministic = deterministic
+
+
+def rounded(precision: str):
+    """The context of a step of training, forwards and backwards."""
+    return _products("tf32") if precision == "tf32" else nullcontext()
+
+
+def lower(precision: str, device: torch.device):
+    """The context in which a step computes the outputs of its network. The way back takes the same types by itself."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+@contextmanager
+def _products(precision: str):
+    # Recurrent networks are not trained here; torch asks that both switches of cuDNN say the same.
+    switches = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+    before = [switch.fp32_precision for switch in switches]
+    try:
+        for switch in switches:
+            switch.fp32_precision = precision
+        yield
+    finally:
+        for switch, value in zip(switches, before):
+            switch.fp32_precision = value
