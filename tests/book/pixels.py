@@ -6,14 +6,15 @@ transparent, which shows what lies behind it. A figure is looked at as a whole, 
 """
 
 import io
+import re
 from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image
 
-# Puts the text of the page, one of each kind, into window.kinds and gives their names.
+# Puts one text of each kind into window.kinds, and every element whose text has one of them into window.looked.
 FIND = """() => {
-  const kinds = new Map();
+  const kinds = new Map(), looked = new Set();
   const unseen = "mjx-assistive-mml, script, style, title, noscript, #pst-skip-link";
   const seen = element => !element.closest(unseen) && element.checkVisibility({opacityProperty: true, visibilityProperty: true});
   // All that colours what lies on an element, from itself outwards.
@@ -29,6 +30,7 @@ FIND = """() => {
     return grounds.get(element);
   };
   const add = (element, colour, what, least, box) => {
+    looked.add(element);
     const name = `${what} in ${colour} on ${ground(element)}`;
     if (!kinds.has(name)) kinds.set(name, {element, box, name, least, says: element.textContent.trim().slice(0, 60)});
   };
@@ -64,7 +66,7 @@ FIND = """() => {
       add(element, [...inks].sort().join(" and "), "figure" + number, 4.5, element);
     }
   }
-  window.kinds = kinds;
+  Object.assign(window, {kinds, looked});
   return [...kinds.values()].map(({name, least, says}) => ({name, least, says}));
 }"""
 
@@ -114,10 +116,14 @@ def styled(page, rules):
     tag.evaluate("tag => tag.remove()")
 
 
+def picture(page, clip):
+    """A part of the window, {x, y, width, height} in pixels: an array (height, width, 3)."""
+    return np.asarray(Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB"))
+
+
 def pictures(page, names):
     """Each kind as it looks now: arrays (height, width, 3)."""
-    shots = [page.screenshot(clip=page.evaluate(SHOW, name)) for name in names]
-    return [np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")) for shot in shots]
+    return [picture(page, page.evaluate(SHOW, name)) for name in names]
 
 
 def blocks(values):
@@ -158,3 +164,47 @@ def faint_text(page, judged):
         if (least := least_contrast(text, ground)) < kind["least"]:
             found.append(f"{least:.2f}: {kind['name']}, as in “{kind['says']}”")
     return found
+
+
+# The lines, markers and bars of every figure: their colours over the page's, and how much of it is theirs.
+DRAWN = """() => [...document.querySelectorAll("figure svg[role=img]")].flatMap((svg, figure) => {
+  let sheet = svg;
+  while (getComputedStyle(sheet).backgroundColor === "rgba(0, 0, 0, 0)") sheet = sheet.parentElement;
+  const found = new Map(), paper = getComputedStyle(sheet).backgroundColor;
+  for (const element of svg.querySelectorAll("path:not(defs *), use")) {
+    const style = getComputedStyle(element), stroked = style.stroke !== "none";
+    const colour = stroked ? style.stroke : style.fill, opaque = style.opacity * (stroked ? style.strokeOpacity : style.fillOpacity);
+    const thick = stroked && parseFloat(style.strokeWidth) > 1.5 && element.matches("path") && style.strokeDasharray === "none";
+    const name = [colour, opaque, thick].join();
+    if (colour !== "none") found.set(name, {figure, colour, opaque, thick, paper, says: svg.getAttribute("aria-label").slice(0, 60)});
+  }
+  return [...found.values()];
+})"""
+
+
+def rgb(css):
+    """The three numbers of rgb(...) or rgba(...)."""
+    return np.array([float(number) for number in re.findall(r"[\d.]+", css)[:3]])
+
+
+def faint_lines(page):
+    """What is too faint in the figures, in words: lines and markers with 4.5, what lets half of the paper through with 3.
+
+    Bands, grids and single seeds are fainter by intention: they stand behind what is to be seen.
+    """
+    found, drawn = {}, page.evaluate(DRAWN)
+    for one in drawn:
+        paper, colour = rgb(one["paper"]), rgb(one["colour"])
+        seen = one["opaque"] * colour + (1 - one["opaque"]) * paper
+        least = 4.5 if one["opaque"] > 0.9 else 3 if one["opaque"] > 0.5 else 1
+        if (has := contrast(seen.round(), paper.round())) < least:
+            what = f"{has:.2f}: {one['colour']}, opacity {one['opaque']:.2f}, on {one['paper']}"
+            found.setdefault(what, f"{what}, as in figure “{one['says']}”")
+    # The colours are those that the browser computes. On the first figure: are they what it draws?
+    if drawn:
+        shot = page.locator("figure svg[role=img]").first.screenshot()
+        there = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).reshape(-1, 3).astype(int)
+        for one in drawn:
+            if one["figure"] == 0 and one["thick"] and one["opaque"] == 1 and np.abs(there - rgb(one["colour"])).max(1).min() > 8:
+                found[one["colour"]] = f"{one['colour']} of figure “{one['says']}” is not on the screen"
+    return list(found.values())
