@@ -36,7 +36,7 @@ LOOKS = {
     "dyt": dict(color="#8c6fae", linestyle=(0, (9, 3)), marker="8"),
     "ghost": dict(color="#6f86a0", linestyle=(0, (5, 2, 1, 2, 1, 2)), marker=(4, 1, 45)),
     "batch_renorm": dict(color="#a663c4", linestyle=(0, (3, 1, 3, 3)), marker=(6, 1, 0)),
-    "weight": dict(color="#7d8b22", linestyle=(0, (2, 3)), marker=(3, 0, 30)),
+    "weight": dict(color="#7d8b22", linestyle=(0, (2, 3)), marker=(6, 2, 0)),
     "weight_standardization": dict(color="#b4713f", linestyle=(0, (6, 1, 1, 1, 1, 1)), marker=(8, 1, 0)),
 }
 GREY = "#888888"  # Of lines that are there to compare with.

@@ -106,7 +106,9 @@ SMALL = """() => [...document.querySelectorAll("figure svg[role=img]")].flatMap(
 
 
 @pytest.mark.parametrize("name", CONTENT)
-def test_figures_are_legible_on_a_phone(open_page, name):
+def test_figures_are_legible_on_a_phone(open_page, html, name):
+    if "<figure" not in (html / name).read_text("utf-8"):
+        return  # a page less to load
     page = open_page(name)
     page.set_viewport_size({"width": 390, "height": 900})
     page.evaluate(UNFOLD)
@@ -197,7 +199,7 @@ def test_tab_alone_reaches_and_moves_everything(open_page, name):
             page.keyboard.press("Enter")
     else:
         pytest.fail(f"Tab does not come round after {number} stops")
-    assert sliders == page.locator("input[type=range]").count() > 0
+    assert sliders == page.locator("input[type=range]").count()
     assert choices == page.locator("fieldset.predict").count()
     assert not page.complaints
 
