@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 
+from bncourse import figures
 from bncourse.grading.masters import SOLUTION
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,12 @@ def test_every_figure_has_a_caption_and_descriptions_of_its_own(pages):
                 assert not re.search(r"\.(png|svg|webp|jpe?g)\b|[{}]", alts[-1]), f"{file.name}: {alts[-1]}"
         twice = {alt for alt in alts if alts.count(alt) > 1}
         assert not twice, f"{file.name}: two pictures, or two settings of a slider, that are described alike"
+
+
+def test_the_style_sheet_has_the_dark_tones():
+    [dark] = re.findall(r'html\[data-theme="dark"\] \{\s*(--bn-none:[^}]*)\}', (ROOT / "book/_static/bncourse.css").read_text())
+    written = dict(re.findall(r"--bn-([\w-]+): ([^;]+);", dark))
+    assert written == {name: tone for name, (_, tone) in figures.TONES.items()}
 
 
 def drawn_lines(axes, marks):

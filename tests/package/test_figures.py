@@ -159,7 +159,7 @@ def test_curves_draw_the_mean_and_the_interval(frame):
 def test_networks_differ_by_more_than_colour():
     for kind in ("color", "linestyle", "marker"):
         assert len({str(look[kind]) for look in figures.LOOKS.values()}) == len(figures.LOOKS)
-    assert set(figures.NAMES) == set(figures.LOOKS)
+    assert set(figures.NAMES) == set(figures.LOOKS) == set(figures.TONES) - {"grey"}
 
 
 def test_a_seed_that_blew_up_is_left_out_aloud():
