@@ -40,11 +40,14 @@ def test_axe_finds_nothing(axe, open_page, name):
     page = open_page(name)
     page.add_style_tag(content=pixels.STILL)
     wait_for_formulas(page)
-    # A figure is one picture to a screen reader; the thousands of lines in it would only take axe a minute.
-    page.evaluate("document.querySelectorAll('figure svg > *').forEach(line => line.remove())")
+    # A figure is one picture to a screen reader, and code is words: the thousands of lines in the one and colours in the
+    # other, which are looked at on pixels below, would take axe a minute.
+    page.evaluate("""document.querySelectorAll("figure svg > *").forEach(line => line.remove());
+      document.querySelectorAll("pre").forEach(code => code.textContent = code.textContent)""")
     for width, colours in (1300, "light"), (1300, "dark"), (390, "light"):
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=colours)
+        page.wait_for_timeout(500)  # the theme lets the keyboard into what scrolls some time after the window's size changed
         # Dark differs by its colours alone, a narrow window by all but these.
         rules = {}
         if colours == "dark":
@@ -65,6 +68,19 @@ def test_axe_finds_nothing(axe, open_page, name):
             && ![element, ...element.querySelectorAll("*")].some(part => looked.has(part) || part.closest("svg, mjx-container"));
         })""", undecided)
         assert not overlooked
+
+
+def test_the_instrument_sees_what_is_faint(chromium):
+    page = chromium.new_page()
+    page.set_content("""<style>body { background: white; font: 16px sans-serif } .after::after { content: " after"; color: #bbb }
+      </style><p style="color: #707070">enough</p><p style="color: #7f7f7f">faint</p><p style="opacity: 0.4">dimmed</p>
+      <p style="color: white">invisible</p><p style="color: #7f7f7f; font-size: 30px">large</p>
+      <p style="background: linear-gradient(black, black)">on a picture</p><p class="after">before</p>
+      <svg viewBox="0 0 90 20" width="90"><rect width="90" height="20" fill="#555"/><text y="15" font-size="14">drawn</text></svg>
+      <p style="filter: invert(0.6)">filtered</p>""")
+    found = sorted(line.split("“")[1].rstrip("”") for line in pixels.faint_text(page, set()))
+    page.close()
+    assert found == ["before", "dimmed", "drawn", "faint", "filtered", "invisible", "on a picture"]
 
 
 @pytest.fixture(scope="module")
