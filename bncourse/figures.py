@@ -17,8 +17,7 @@ from bncourse import claims
 
 INK = "#010203"  # A colour nobody draws with: replaced by currentColor on the way out.
 
-# Colour, dash and marker of each network: never colour alone. The colours are told apart by colour-blind readers (after
-# Okabe & Ito 2008, evened out to be legible on white and on near-black).
+# Colour, dash and marker of each network: never colour alone. A colour here is between the two of TONES, which are published.
 LOOKS = {
     "none": dict(color="#d2622a", linestyle="-", marker="o"),
     "batch": dict(color="#2a86c8", linestyle="--", marker="s"),
@@ -37,9 +36,21 @@ LOOKS = {
     "dyt": dict(color="#8c6fae", linestyle=(0, (9, 3)), marker="8"),
     "ghost": dict(color="#6f86a0", linestyle=(0, (5, 2, 1, 2, 1, 2)), marker=(4, 1, 45)),
     "batch_renorm": dict(color="#a663c4", linestyle=(0, (3, 1, 3, 3)), marker=(6, 1, 0)),
-    "weight": dict(color="#7d8b22", linestyle=(0, (2, 3)), marker=(3, 0, 30)),
+    "weight": dict(color="#7d8b22", linestyle=(0, (2, 3)), marker=(6, 2, 0)),
     "weight_standardization": dict(color="#b4713f", linestyle=(0, (6, 1, 1, 1, 1, 1)), marker=(8, 1, 0)),
 }
+GREY = "#888888"  # Of lines that are there to compare with.
+# No colour has a contrast of 4.5 both to white and to near-black: each is published in two, for a light page and for a dark
+# one. Found by a search for colours of about that hue, with enough contrast, which readers without one of the three kinds of
+# cones (Machado, Oliveira & Fernandes 2009) can tell apart: best those that meet in the most figures.
+TONES = {
+    "none": ("#bd5706", "#e3520b"), "batch": ("#0578c9", "#0d92f4"), "noisy_batch": ("#026857", "#4ef0be"),
+    "noise": ("#945896", "#b5689d"), "frozen": ("#6a4e01", "#efb92e"), "frozen_noise": ("#3d188e", "#b3b7fd"),
+    "l1": ("#0c8640", "#7eb26a"), "l2": ("#6b0343", "#f58bbb"), "linf": ("#4b4a00", "#d4cb6e"),
+    "layer": ("#3b8005", "#2e945c"), "group": ("#5d2a00", "#d39734"), "instance": ("#38439b", "#3b7ef1"),
+    "rms": ("#a72669", "#fb6e99"), "frn": ("#266f7f", "#3cb8b8"), "dyt": ("#734d95", "#b7a2e4"),
+    "ghost": ("#1c3e58", "#bcd1fc"), "batch_renorm": ("#49246e", "#9f6fc2"), "weight": ("#405d21", "#c6e04e"),
+    "weight_standardization": ("#9f6651", "#ffc1a6"), "grey": ("#757575", "#8f8f8f")}
 NAMES = {"none": "no normalization", "batch": "batch norm", "noisy_batch": "noisy batch norm", "noise": "noise only",
          "frozen": "frozen statistics", "frozen_noise": "frozen statistics + noise",
          "l1": "ℓ1", "l2": "ℓ2", "linf": "ℓ∞", "layer": "layer norm", "group": "group norm", "instance": "instance norm",
@@ -54,7 +65,7 @@ def use_style() -> None:
     matplotlib.rcParams.update({
         "figure.figsize": (5.0, 3.3), "figure.constrained_layout.use": True, "figure.facecolor": "none",
         "axes.facecolor": "none", "savefig.facecolor": "none", "font.size": 11, "axes.titlesize": 11,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#888888",
+        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": GREY,
         "grid.alpha": 0.25, "grid.linewidth": 0.6, "legend.frameon": False, "legend.fontsize": 10,
         "lines.linewidth": 1.8, "lines.markersize": 5, "svg.fonttype": "none",
         # The page sets its own sans-serif; widths are measured with matplotlib's, which is wider than most.
@@ -122,6 +133,13 @@ def svg(fig, alt: str, key: str = "") -> str:
     # Its style rule would apply to the whole page; the same is said of this picture alone below.
     body = re.sub(r"\s*<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", body, flags=re.S)
     body = body.replace(INK, "currentColor")
+    # The page's style sheet knows the colours for dark; a notebook has the colour for light.
+    colors = []
+    for name, (light, _) in TONES.items():
+        color = LOOKS[name]["color"] if name in LOOKS else GREY
+        if color in body:
+            body = body.replace(color, f"var(--{name})")
+            colors.append(f"--{name}: var(--bn-{name}, {light}); ")
     # Ids must be unique on a page of many figures: keep those referred to, under a name of this figure's own.
     own = "f" + hashlib.sha1((alt + key + body).encode()).hexdigest()[:8]
     used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', body))
@@ -135,8 +153,11 @@ def svg(fig, alt: str, key: str = "") -> str:
     # Matplotlib asks for its own fonts by name (in one declaration or, from 3.11 on, in two); the page's is already there.
     body = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", body)
     body = re.sub(r"font-family: [^;\"]+; ", "", body)
+    # The markers of a line look alike: their group can say it once. (Opacity of a group is another thing than of each.)
+    body = re.sub(r'<g((?: clip-path="[^"]*")?)>\n((?:<use [^>]*( style="(?![^"]*[" ]opacity)[^"]*")/>\n)(?:<use [^>]*\3/>\n)+)</g>',
+                  lambda group: f"<g{group[1]}{group[3]}>\n{group[2].replace(group[3], '')}</g>", body)
     return (f'<svg role="img" aria-label="{escape(alt)}" viewBox="0 0 {width} {height}" '
-            f'style="width: 100%; max-width: {float(width) * 4 / 3:.0f}px; height: auto; '
+            f'style="{"".join(colors)}width: 100%; max-width: {float(width) * 4 / 3:.0f}px; height: auto; '
             f'font-family: inherit; stroke-linejoin: round; stroke-linecap: butt" '
             f'xmlns="http://www.w3.org/2000/svg">{body}')
 

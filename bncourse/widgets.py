@@ -133,4 +133,5 @@ class predict:
         replies = "".join(f'<p class="predict-reply" data-reply="{i}">{escape(reply)}</p>'
                           for i, reply in enumerate(self.options.values()))
         return (f'{rule}<fieldset class="predict {group}"><legend>Predict first</legend>'
-                f'<p class="predict-question">{escape(self.question)}</p>{inputs}{replies}</fieldset>')
+                f'<p class="predict-question">{escape(self.question)}</p>{inputs}'
+                f'<div aria-live="polite">{replies}</div></fieldset>')  # read aloud when it appears

@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 
+from bncourse import figures
 from bncourse.grading.masters import SOLUTION
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +79,54 @@ def test_every_picture_has_an_alt_text(pages):
         for picture, alt in pictures:
             assert len(alt) >= 15 and " " in alt.strip(), f"{file.name}: {str(picture)[:200]}"
             assert picture.name == "img" or picture.get("role") == "img", f"{file.name}: {str(picture)[:200]}"
+
+
+def test_every_figure_has_a_caption_and_descriptions_of_its_own(pages):
+    for file, page in pages.items():
+        alts = []
+        for figure in page.select("article figure:has(svg[role=img], img)"):
+            caption = figure.select_one("figcaption")
+            assert caption and len(caption.get_text().split()) >= 3, f"{file.name}: no caption: {str(figure)[:200]}"
+            for picture in figure.select("svg[role=img], img"):
+                alts.append(picture.get("aria-label") or picture.get("alt"))
+                assert alts[-1] != caption.get_text(), f"{file.name}: said twice: {alts[-1]}"
+                assert not re.search(r"\.(png|svg|webp|jpe?g)\b|[{}]", alts[-1]), f"{file.name}: {alts[-1]}"
+        twice = {alt for alt in alts if alts.count(alt) > 1}
+        assert not twice, f"{file.name}: two pictures, or two settings of a slider, that are described alike"
+
+
+def test_the_style_sheet_has_the_dark_tones():
+    [dark] = re.findall(r'html\[data-theme="dark"\] \{\s*(--bn-none:[^}]*)\}', (ROOT / "book/_static/bncourse.css").read_text())
+    written = dict(re.findall(r"--bn-([\w-]+): ([^;]+);", dark))
+    assert written == {name: tone for name, (_, tone) in figures.TONES.items()}
+
+
+def drawn_lines(axes, marks):
+    """{colour: {(dash, shape of marker)}} of what is drawn with more than two points or a marker, and not faintly."""
+    found = {}
+    for path in axes.select("g > path"):
+        style = dict(re.findall(r"([\w-]+): ([^;]+)", path.get("style", "")))
+        colour, use = style.get("stroke", "none"), path.parent.find("use")
+        if style.get("fill") != "none" or colour in ("none", "currentColor", "var(--grey)"):
+            continue
+        if float(style.get("stroke-opacity", 1)) > 0.5 and (use or path["d"].count("L") > 1):
+            shape = marks[use["href"]] if use else None
+            found.setdefault(colour, set()).add((style.get("stroke-dasharray"), shape))
+    return found
+
+
+def test_no_two_lines_differ_by_colour_alone(pages):
+    lines = 0
+    for file, page in pages.items():
+        for picture in page.select("article figure svg[role=img]"):
+            marks = {f"#{path['id']}": path["d"] for path in picture.select("defs path[id]")}
+            for axes in picture.find("g", recursive=False).find_all("g", recursive=False):
+                drawn = list(drawn_lines(axes, marks).items())
+                lines += len(drawn)
+                for number, (colour, looks) in enumerate(drawn):
+                    for other, others in drawn[:number]:
+                        assert not looks & others, f"{file.name}: {colour} and {other} in “{picture['aria-label'][:80]}”"
+    assert lines > 100
 
 
 def test_every_internal_link_resolves(pages, html):

@@ -1,4 +1,4 @@
-"""What a page weighs, whether it stands still while it loads, and what axe finds on it in light and in dark."""
+"""What a page weighs, and whether it stands still while it loads."""
 
 import statistics
 import sys
@@ -35,20 +35,6 @@ def test_no_page_is_heavy(weights):
     heaviest = max(weights, key=weights.get)
     assert weights[heaviest] <= 3e6, f"{heaviest} loads {weights[heaviest] / 1e6:.2f} MB"
     assert statistics.median(weights.values()) <= 1.22e6, weights
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_axe_finds_nothing(open_page, name):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    page = open_page(name)
-    for colours in "light", "dark":
-        page.emulate_media(color_scheme=colours)
-        page.wait_for_timeout(100)
-        # Dark differs by its colours alone.
-        only = {} if colours == "light" else {"runOnly": ["color-contrast"]}
-        found = axe.run(page, options={"resultTypes": ["violations"], **only}).response["violations"]
-        assert not found, f"{colours}: " + "\n".join(
-            f"{rule['id']}, {len(rule['nodes'])} times: {rule['help']}; first {rule['nodes'][0]['html']}" for rule in found)
 
 
 def test_the_page_stands_still_while_it_loads(chromium, site):

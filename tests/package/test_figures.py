@@ -1,5 +1,6 @@
 """Figures on their way to the page: theme colours, ids of their own, a description, the same bytes every time."""
 
+import itertools
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -158,7 +159,7 @@ def test_curves_draw_the_mean_and_the_interval(frame):
 def test_networks_differ_by_more_than_colour():
     for kind in ("color", "linestyle", "marker"):
         assert len({str(look[kind]) for look in figures.LOOKS.values()}) == len(figures.LOOKS)
-    assert set(figures.NAMES) == set(figures.LOOKS)
+    assert set(figures.NAMES) == set(figures.LOOKS) == set(figures.TONES) - {"grey"}
 
 
 def test_a_seed_that_blew_up_is_left_out_aloud():
@@ -166,3 +167,64 @@ def test_a_seed_that_blew_up_is_left_out_aloud():
     with pytest.warns(UserWarning, match="1 of 3 seeds"):
         line = figures.over_seeds(frame, "y", ["step"])
     assert line["mean"].tolist() == [2.0] and line.seeds.tolist() == [2]
+
+
+# --- Colours -----------------------------------------------------------------------------------------------------------
+
+def linear(color):
+    """Red, green and blue as amounts of light, 0 to 1."""
+    parts = np.array(matplotlib.colors.to_rgb(color))
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(one, other):
+    """The contrast ratio of WCAG 2.2."""
+    dark, bright = sorted(linear(color) @ [0.2126, 0.7152, 0.0722] for color in (one, other))
+    return (bright + 0.05) / (dark + 0.05)
+
+
+# What is seen without one of the three kinds of cones, on linear colours: Machado, Oliveira & Fernandes 2009, severity 1.
+EYES = {
+    "all cones": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def oklab(light):
+    """Ottosson 2020: a space in which distances are about those that eyes see; black to white is 1."""
+    cones = np.clip(light, 0, 1) @ np.array([[0.4122214708, 0.5363325363, 0.0514459929],
+                                            [0.2119034982, 0.6806995451, 0.1073969566],
+                                            [0.0883024619, 0.2817188376, 0.6299787005]]).T
+    return np.cbrt(cones) @ np.array([[0.2104542553, 0.7936177850, -0.0040720468],
+                                      [1.9779984951, -2.4285922050, 0.4505937099],
+                                      [0.0259040371, 0.7827717662, -0.8086757660]]).T
+
+
+PAPER = ("#ffffff", "#121212")  # of the page, light and dark
+
+
+@pytest.mark.parametrize("name", figures.TONES)
+def test_colours_are_legible_on_a_light_and_on_a_dark_page(name):
+    for tone, paper in zip(figures.TONES[name], PAPER):
+        assert contrast(tone, paper) >= 4.5
+
+
+@pytest.mark.parametrize("eyes", EYES)
+@pytest.mark.parametrize("page", [0, 1], ids=["light", "dark"])
+def test_colours_are_told_apart_with_any_eyes(page, eyes):
+    often = ("none", "batch", "noisy_batch", "noise", "frozen", "frozen_noise")  # those that meet in most figures
+    for names, least in (often, 0.085), (figures.LOOKS, 0.02):
+        seen = {name: oklab(np.array(EYES[eyes]) @ linear(figures.TONES[name][page])) for name in names}
+        for one, other in itertools.combinations(names, 2):
+            assert np.linalg.norm(seen[one] - seen[other]) >= least, f"{one} looks like {other}"
+
+
+def test_a_figure_has_the_tone_of_its_page():
+    fig, ax = plt.subplots()
+    ax.plot([0, 1], [0, 1], **figures.LOOKS["batch"])
+    svg = figures.svg(fig, ALT)
+    assert figures.LOOKS["batch"]["color"] not in svg and "stroke: var(--batch)" in svg
+    # A page that knows a dark tone gives it; a notebook has the one for white.
+    assert f"--batch: var(--bn-batch, {figures.TONES['batch'][0]})" in svg and "--bn-none" not in svg

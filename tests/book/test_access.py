@@ -1,0 +1,269 @@
+"""Nobody is shut out: what axe finds, contrast on the screen, the keyboard alone, predictions that keep their secret."""
+
+import os
+import sys
+from pathlib import Path
+
+import pixels
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+from build import pages  # noqa: E402
+
+CONTENT = [f"{name}.html" for name in pages()]
+EVERY = [*CONTENT, "search.html", "genindex.html"]
+SOME = ["book/index.html", "book/02_batch_norm.html", "book/04_noisy_batch_norm.html"]  # with all that a page can have
+
+# All that a reader may bring to light: folded cells, replies, the pictures of all settings.
+UNFOLD = """() => {
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
+  for (const option of document.querySelectorAll("fieldset.predict input")) option.checked = true;
+  for (const frame of document.querySelectorAll(".explore-frame")) frame.hidden = false;
+}"""
+
+
+@pytest.fixture(scope="module")
+def axe():
+    if os.environ.get("CI"):
+        import axe_playwright_python.sync_playwright as found
+    else:
+        found = pytest.importorskip("axe_playwright_python.sync_playwright")
+    return found.Axe()
+
+
+def wait_for_formulas(page):
+    page.evaluate("window.MathJax?.startup?.promise")
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_axe_finds_nothing(axe, open_page, name):
+    page = open_page(name)
+    page.add_style_tag(content=pixels.STILL)
+    wait_for_formulas(page)
+    # A figure is one picture to a screen reader, and code is words: the thousands of lines in the one and colours in the
+    # other, which are looked at on pixels below, would take axe a minute.
+    page.evaluate("""document.querySelectorAll("figure svg > *").forEach(line => line.remove());
+      document.querySelectorAll("pre").forEach(code => code.textContent = code.textContent)""")
+    for width, colours in (1300, "light"), (1300, "dark"), (390, "light"):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=colours)
+        page.wait_for_timeout(500)  # the theme lets the keyboard into what scrolls some time after the window's size changed
+        # Dark differs by its colours alone, a narrow window by all but these.
+        rules = {}
+        if colours == "dark":
+            rules = {"runOnly": ["color-contrast"]}
+        elif width == 390:
+            rules = {"rules": {"color-contrast": {"enabled": False}}}
+        answer = axe.run(page, options={"resultTypes": ["violations", "incomplete"], **rules}).response
+        assert not answer["violations"], f"{colours}, {width} px: " + "\n".join(
+            f"{rule['id']}, {len(rule['nodes'])} times: {rule['help']}; first {rule['nodes'][0]['html']}"
+            for rule in answer["violations"])
+        # What axe could not judge, the test of pixels below does.
+        undecided = [node["target"][-1] for rule in answer["incomplete"] if rule["id"] == "color-contrast"
+                     for node in rule["nodes"]]
+        page.evaluate(pixels.FIND)
+        overlooked = page.evaluate("""all => all.filter(one => {
+          const element = document.querySelector(one);
+          return element && element.checkVisibility({opacityProperty: true, visibilityProperty: true})
+            && ![element, ...element.querySelectorAll("*")].some(part => looked.has(part) || part.closest("svg, mjx-container"));
+        })""", undecided)
+        assert not overlooked
+
+
+def test_the_instrument_sees_what_is_faint(chromium):
+    page = chromium.new_page()
+    page.set_content("""<style>body { background: white; font: 16px sans-serif } .after::after { content: " after"; color: #bbb }
+      </style><p style="color: #707070">enough</p><p style="color: #7f7f7f">faint</p><p style="opacity: 0.4">dimmed</p>
+      <p style="color: white">invisible</p><p style="color: #7f7f7f; font-size: 30px">large</p>
+      <p style="background: linear-gradient(black, black)">on a picture</p><p class="after">before</p>
+      <svg viewBox="0 0 90 20" width="90"><rect width="90" height="20" fill="#555"/><text y="15" font-size="14">drawn</text></svg>
+      <p style="filter: invert(0.6)">filtered</p>""")
+    found = sorted(line.split("“")[1].rstrip("”") for line in pixels.faint_text(page, set()))
+    page.close()
+    assert found == ["before", "dimmed", "drawn", "faint", "filtered", "invisible", "on a picture"]
+
+
+@pytest.fixture(scope="module")
+def judged():
+    """Kinds of text that were seen on a page before."""
+    return set()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_text_and_lines_stand_out_on_pixels(open_page, judged, name):
+    page = open_page(name)
+    wait_for_formulas(page)
+    page.evaluate(UNFOLD)
+    switch = page.locator(".theme-switch-button:visible").first
+    for system, other in ("light", "dark"), ("dark", "light"):
+        page.emulate_media(color_scheme=system)
+        # The reader's choice goes before the system's, by rules that are the same on every page.
+        for theme in (system, other) if name in SOME else (system,):
+            page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
+            faint = pixels.faint_text(page, judged) + pixels.faint_lines(page)
+            assert not faint, f"{theme} page on a {system} system:\n" + "\n".join(faint)
+            if name in SOME:
+                switch.click()
+        if name in SOME:
+            switch.click()
+            assert page.evaluate("document.documentElement.dataset.mode") == "auto"
+
+
+SMALL = """() => [...document.querySelectorAll("figure svg[role=img]")].flatMap(svg => {
+  const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+  return [...svg.querySelectorAll("text, tspan")]
+    .filter(text => [...text.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.data.trim()))
+    .map(text => {
+      const size = parseFloat(getComputedStyle(text).fontSize);
+      // An exponent is smaller than the number it stands at.
+      const whole = Math.max(size, ...[...text.closest("g").querySelectorAll("text, tspan")].map(
+        part => parseFloat(getComputedStyle(part).fontSize)));
+      return {pixels: size * scale, least: size < 0.8 * whole ? 7.5 : 9, says: text.textContent};
+    })
+    .filter(text => text.pixels < text.least);
+})"""
+
+
+@pytest.mark.parametrize("name", CONTENT)
+def test_figures_are_legible_on_a_phone(open_page, html, name):
+    if "<figure" not in (html / name).read_text("utf-8"):
+        return  # a page less to load
+    page = open_page(name)
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.evaluate(UNFOLD)
+    assert not page.evaluate(SMALL)
+    # No figure is cut off, at either side.
+    assert not page.evaluate("""() => [...document.querySelectorAll("figure svg[role=img]")].map(svg => svg.getBoundingClientRect())
+      .filter(place => place.left < 0 || place.right > innerWidth).length""")
+
+
+# --- The keyboard ---------------------------------------------------------------------------------------------------------
+
+# Every place the Tab key stops at, in order.
+STOPS = """() => [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex]")].filter(
+  stop => stop.tabIndex >= 0 && !stop.disabled && stop.checkVisibility({visibilityProperty: true}))"""
+
+
+@pytest.mark.parametrize("name", CONTENT)
+def test_the_keyboard_goes_down_the_page(open_page, name):
+    page = open_page(name)
+    wait_for_formulas(page)
+    wrong = page.evaluate(f"""() => {{
+      const stops = ({STOPS})(), text = stops.filter(stop => stop.closest("article"));
+      const at = stop => stop.getBoundingClientRect();
+      return {{
+        jumping: stops.filter(stop => stop.tabIndex > 0).map(stop => stop.outerHTML.slice(0, 200)),
+        // In the text each stop is below the one before or in its line.
+        backwards: text.filter((stop, i) => i && at(stop).bottom < at(text[i - 1]).top).map(stop => stop.outerHTML.slice(0, 200)),
+        sliders: text.filter(stop => stop.type === "range").length,
+        first: stops[0].textContent,
+      }};
+    }}""")
+    assert not wrong["jumping"] and not wrong["backwards"], wrong
+    assert wrong["sliders"] == page.locator("input[type=range]").count()
+    assert "Skip" in wrong["first"]
+
+
+def press(page, key):
+    page.keyboard.press(key)
+    return page.evaluate("""() => {
+      const now = document.activeElement;
+      window.stopped ??= new Map();
+      if (!stopped.has(now)) stopped.set(now, stopped.size);
+      return {number: stopped.get(now), name: now.localName, kind: now.type || "", first: now === document.body};
+    }""")
+
+
+def shows_focus(page):
+    """Whether what has the focus looks different, by 3 to 1 in some pixel, from what it looks like without."""
+    place = page.evaluate("""() => {
+      document.activeElement.scrollIntoView({block: "center", behavior: "instant"});
+      const {left, top, right, bottom} = document.activeElement.getBoundingClientRect();
+      const x = Math.max(0, left - 6), y = Math.max(0, top - 6);
+      return {x, y, width: Math.min(innerWidth, right + 6) - x, height: Math.min(innerHeight, bottom + 6) - y};
+    }""")
+    focus = pixels.picture(page, place)
+    page.evaluate("window.had = document.activeElement; had.blur()")
+    without = pixels.picture(page, place)
+    page.evaluate("had.focus({preventScroll: true})")
+    return pixels.contrast(focus, without).max() >= 3
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_tab_alone_reaches_and_moves_everything(open_page, name):
+    page = open_page(name)
+    page.add_style_tag(content=pixels.STILL)
+    wait_for_formulas(page)
+    stops = page.evaluate(f"({STOPS})().length")
+    sliders, seen, choices = 0, set(), 0
+    for number in range(stops + 20):
+        now = press(page, "Tab")
+        if now["first"]:
+            break  # round
+        assert now["number"] == number, f"stop {number} is {now}, where Tab has been before"
+        if (now["name"], now["kind"]) not in seen:
+            seen.add((now["name"], now["kind"]))
+            assert shows_focus(page), f"one cannot see that {now} has the focus"
+        if now["kind"] == "range":
+            sliders += 1
+            moves_by_keyboard(page)
+        if now["kind"] == "radio":
+            choices += 1
+            answers_by_keyboard(page)
+        if now["name"] == "summary":
+            unfolded = "document.activeElement.parentElement.open"
+            before = page.evaluate(unfolded)
+            page.keyboard.press("Enter")
+            assert page.evaluate(unfolded) != before
+            page.keyboard.press("Enter")
+    else:
+        pytest.fail(f"Tab does not come round after {number} stops")
+    assert sliders == page.locator("input[type=range]").count()
+    assert choices == page.locator("fieldset.predict").count()
+    assert not page.complaints
+
+
+def moves_by_keyboard(page):
+    look = """() => {
+      const slider = document.activeElement, figure = slider.closest("figure");
+      return [slider.value, slider.getAttribute("aria-valuetext"), figure.querySelector(".explore-frame:not([hidden])").dataset.key];
+    }"""
+    first = page.evaluate(look)
+    seen = []
+    for key in "ArrowRight", "End", "Home":
+        page.keyboard.press(key)
+        seen.append(page.evaluate(look))
+    last = page.evaluate("document.activeElement.max")
+    assert seen[0][0] == "1" and seen[1][0] == last and seen[2] == first
+    assert all(one != other for one, other in zip(seen[0], first)), "value, words and picture"
+
+
+def answers_by_keyboard(page):
+    replies = """() => [...document.activeElement.closest("fieldset").querySelectorAll(".predict-reply")].map(
+      reply => reply.checkVisibility() ? reply.dataset.reply : null).filter(reply => reply !== null)"""
+    assert page.evaluate(replies) == [], "a reply before the choice"
+    page.keyboard.press("Space")
+    assert page.evaluate(replies) == ["0"]
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(replies) == ["1"]
+
+
+# --- Predictions ------------------------------------------------------------------------------------------------------------
+
+def test_predictions_keep_their_secret_without_scripts(chromium, site):
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    asked = 0
+    for name in CONTENT:
+        page.goto(site + name, wait_until="domcontentloaded")
+        for question in page.locator("fieldset.predict").all():
+            replies, options = question.locator(".predict-reply"), question.locator("input")
+            assert not question.locator(".predict-reply:visible").count(), f"{name}: a reply before the choice"
+            options.last.focus()
+            page.keyboard.press("Space")
+            assert replies.last.is_visible() and question.locator(".predict-reply:visible").count() == 1
+            assert question.locator("[aria-live]").count() == 1
+            asked += 1
+    context.close()
+    assert asked > 10
