@@ -42,6 +42,15 @@ def without_unused(app, pagename, templatename, context, doctree):
     ]
 
 
+def no_edit_of_what_is_generated(app, pagename, templatename, context, doctree):
+    # A student's notebook is written from its master: an edit of it would be lost, and on the way to the master the
+    # solutions would be read. "Open issue" stays.
+    if Path(app.srcdir, "exercises", "masters", f"{pagename.rpartition('/')[2]}.ipynb").exists():
+        for group in context["header_buttons"]:
+            if "buttons" in group:
+                group["buttons"] = [button for button in group["buttons"] if button.get("label") != "source-edit-button"]
+
+
 def at_its_own_address(app, config):
     # A fork that publishes from GitHub Actions gets buttons that lead to the fork, without changing a line.
     if address := of_this_build():
@@ -83,5 +92,6 @@ def setup(app):
     app.connect("config-inited", at_its_own_address, priority=100)  # before the theme takes it apart
     app.connect("config-inited", smaller_mathjax, priority=100)
     app.connect("html-page-context", without_unused, priority=900)
+    app.connect("html-page-context", no_edit_of_what_is_generated, priority=900)
     app.connect("build-finished", mend, priority=900)  # the theme writes the colours of code as late as this, too
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -168,7 +168,7 @@ def execute_outdated(notebooks, jobs):
 
 def build_pages(runs):
     """Lay out the pages, strictly; `runs` is what they may say about the runs. Returns Jupyter Book's exit code and words."""
-    layout = ("_config.yml", "_toc.yml", "constraints.txt", "book/_ext", "book/_static")
+    layout = ("_config.yml", "_toc.yml", "constraints.txt", "CITATION.cff", "book/_ext", "book/_static")
     stamp = digest([ROOT / name for name in layout])
     if not PAGES_STAMP.exists() or PAGES_STAMP.read_text() != stamp:
         # Warnings of pages that did not change are not repeated: after a build with warnings, or one cut short, the

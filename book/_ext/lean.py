@@ -11,6 +11,8 @@ import tinycss2
 CLASSES = re.compile(r'class="([^"]*)"')
 STYLESHEET = re.compile(r'(<link [^>]*?href="(?:\.\./)*_static/)([^"?]*?)(?:\.lean)?\.css(?:\?[^"]*)?"')
 IMPORT = re.compile(r'@import\s*"([^"]*)"\s*;?')
+DEFINITION = re.compile(
+    r"""(?<=[{;])\s*(--[\w-]+)\s*:(?:"[^"]*"|'[^']*'|\([^()]*(?:\([^()]*\)[^()]*)*\)|[^;{}"'()])*(?:;|(?=\}))""")
 
 
 def parsed(text):
@@ -45,12 +47,8 @@ def without_unknown(rules, known):
 
 def without_unused_variables(text, used):
     """The CSS without definitions of variables that are not used."""
-    def definition(match):
-        return match[1] if match[2] not in used else match[0]
-
     # A definition ends at a semicolon or its block's brace; those inside brackets or quotes belong to the value.
-    return re.sub(r"""([{;]|^)\s*(--[\w-]+)\s*:(?:"[^"]*"|'[^']*'|\([^()]*(?:\([^()]*\)[^()]*)*\)|[^;{}"'()])*(?=[;}])""",
-                  definition, text)
+    return DEFINITION.sub(lambda match: match[0] if match[1] in used else "", text)
 
 
 def slim(pages, static, scripts):
