@@ -28,17 +28,18 @@ MENDED = [(re.compile(old), new) for old, new in (
 
 def without_unused(app, pagename, templatename, context, doctree):
     # Jupyter Book always loads sphinx-thebe, twice over, and its second copy throws on every page.
-    unused = ["thebe"]
+    unused = ["thebe", "THEBE"]
     body = context.get("body", "")
     if "sd-tab" not in body:
         unused.append("design-tabs")
     if not re.search(r'class="[^"]*\b(toggle|dropdown)\b', body):
         unused.append("togglebutton.js")
+    if 'class="math' not in body:
+        unused += ["mathjax", "window.MathJax"]  # its settings stand in the page
     context["script_files"] = [
         script
         for script in context["script_files"]
-        if not any(name in str(getattr(script, "filename", script)) for name in unused)
-        and "THEBE" not in str(getattr(script, "attributes", ""))
+        if not any(name in f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', '')}" for name in unused)
     ]
 
 

@@ -26,7 +26,7 @@ SETTLED = """async () => {
   await document.fonts.ready;
   for (let i = 0; i < 2; i++) await new Promise(requestAnimationFrame);
   await new Promise(done => setTimeout(done, 50));
-  return [window.moved, window.movers.slice(0, 5)];
+  return [window.moved, window.movers?.slice(0, 5)];
 }"""
 
 
@@ -39,7 +39,7 @@ def loaded(chromium, site):
         context.add_init_script(WATCH)
         page = context.new_page()
         answers = []
-        page.on("response", answers.append)
+        page.on("response", lambda answer: answers.append(answer))
         page.goto(site + name, wait_until="load")
         moved, movers = page.evaluate(SETTLED)
         found[name] = SimpleNamespace(bytes=sum(len(answer.body()) for answer in answers), moved=moved, movers=movers)
