@@ -112,6 +112,8 @@ def _sign(token, tokens, display, level):
 
 
 FORMULA = re.compile(r'<(span|div) class="math notranslate nohighlight"(>\s*\\[(\[])(.*?)(\\[)\]])', re.S)
+# A browser may end a line between a formula and the full stop behind it.
+PUNCTUATED = re.compile(r'(<span class="math [^>]*>[^<]*</span>)([.,;:!?)’”]+)')
 
 
 def keep_their_places(app, pagename, templatename, context, doctree):
@@ -121,7 +123,7 @@ def keep_their_places(app, pagename, templatename, context, doctree):
         style = f"--bn-wide: {width / EX:.2f}" if tag == "span" else f"--bn-high: {height / EX:.2f}"
         return f'<{tag} class="math notranslate nohighlight" style="{style}"{begin}{tex}{end}'
 
-    context["body"] = FORMULA.sub(sized, context.get("body", ""))
+    context["body"] = PUNCTUATED.sub(r'<span class="together">\1\2</span>', FORMULA.sub(sized, context.get("body", "")))
 
 
 def setup(app):
