@@ -80,8 +80,8 @@ class explore:
     def _control(self, name: str) -> str:
         positions = [str(value) for value in self.values[name]]
         # Its name stays and "pressed" changes: both together would say the opposite of what is meant.
-        play = (f'<button type="button" class="explore-play" aria-pressed="false" aria-label="Play: {escape(self.labels[name])}">'
-                "</button>") if name in TIME else ""
+        play = (f'<button type="button" class="explore-play" aria-pressed="false" '
+                f'aria-label="Play: {escape(self.labels[name])}"></button>') if name in TIME else ""
         return (f'{play}<label class="explore-control"><span class="explore-name">{escape(self.labels[name])}</span>'
                 f'<input type="range" min="0" max="{len(positions) - 1}" step="1" value="0" '
                 f"data-labels='{escape(json.dumps(positions, ensure_ascii=False))}' "

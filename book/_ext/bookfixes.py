@@ -26,6 +26,7 @@ MENDED = [(re.compile(old), new) for old, new in (
     (r"<th[^>]*>\s*(?:<p></p>)?\s*</th>", "<td></td>"),
 )]
 
+
 def without_unused(app, pagename, templatename, context, doctree):
     # Jupyter Book always loads sphinx-thebe, twice over, and its second copy throws on every page.
     unused = ["thebe", "THEBE"]

@@ -11,8 +11,13 @@ def read(file, address=None):
     """What a citation is made of. A fork that builds on GitHub Actions is cited at its own address."""
     cff = yaml.safe_load(Path(file).read_text("utf-8"))
     authors = [author.get("name") or f"{author['given-names']} {author['family-names']}" for author in cff["authors"]]
-    return {"authors": authors, "title": cff["title"], "version": str(cff["version"]),
-            "year": str(cff.get("date-released", ""))[:4], "url": address or cff["repository-code"]}
+    return {
+        "authors": authors,
+        "title": cff["title"],
+        "version": str(cff["version"]),
+        "year": str(cff.get("date-released", ""))[:4],
+        "url": address or cff["repository-code"],
+    }
 
 
 def plain(cited):
@@ -23,8 +28,13 @@ def plain(cited):
 
 def bibtex(cited):
     # Second braces: a name that is no person's, and capitals in the title, stay as they are.
-    fields = {"author": " and ".join(f"{{{name}}}" for name in cited["authors"]), "title": f"{{{cited['title']}}}",
-              "version": cited["version"], "year": cited["year"], "url": cited["url"]}
+    fields = {
+        "author": " and ".join(f"{{{name}}}" for name in cited["authors"]),
+        "title": f"{{{cited['title']}}}",
+        "version": cited["version"],
+        "year": cited["year"],
+        "url": cited["url"],
+    }
     lines = [f"  {name:<7} = {{{value}}}" for name, value in fields.items() if value]
     return "@misc{bncourse,\n" + ",\n".join(lines) + "\n}"
 
@@ -37,7 +47,8 @@ def add(app, pagename, templatename, context, doctree):
     context["body"] += (
         f'<section id="cite-this"><h2>Cite this book</h2><p>{escape(plain(cited))}</p>'
         f'<div class="highlight-bibtex notranslate"><div class="highlight"><pre>{escape(bibtex(cited))}</pre></div></div>'
-        "</section>")
+        "</section>"
+    )
 
 
 def setup(app):

@@ -15,8 +15,8 @@ SCRIPT = 0.71  # size of what is raised, lowered, or in a small fraction
 TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|[{}^_&]|\s+|.", re.S)
 SPACES = {r"\,": 0.17, r"\:": 0.22, r"\;": 0.28, r"\!": -0.17, r"\ ": 0.25, r"\quad": 1.0, r"\qquad": 2.0, "~": 0.25}
 RELATIONS = {"=", "<", ">", ":", *(rf"\{name}" for name in (
-    "approx ne neq le leq ge geq in notin sim simeq propto to leftarrow rightarrow mapsto equiv succeq preceq ll gg lt gt gets mid subset "
-    "Rightarrow parallel perp").split())}
+    "approx ne neq le leq ge geq in notin sim simeq propto to leftarrow rightarrow mapsto equiv succeq preceq ll gg lt gt "
+    "gets mid subset Rightarrow parallel perp").split())}
 OPERATORS = {"+", "-", *(rf"\{name}" for name in "cdot pm mp times odot circ".split())}
 LARGE = {r"\sum": 1.06, r"\prod": 0.95, r"\int": 0.6}
 NAMES = {rf"\{name}": 0.5 * len(name) for name in "max min log exp lim sup inf sign det cos sin tanh arg ln tr diag".split()}

@@ -12,7 +12,8 @@ CLASSES = re.compile(r'class="([^"]*)"')
 STYLESHEET = re.compile(r'(<link [^>]*?href="(?:\.\./)*_static/)([^"?]*?)(?:\.lean)?\.css(?:\?[^"]*)?"')
 IMPORT = re.compile(r'@import\s*"([^"]*)"\s*;?')
 DEFINITION = re.compile(
-    r"""(?<=[{;])\s*(--[\w-]+)\s*:(?:"[^"]*"|'[^']*'|\([^()]*(?:\([^()]*\)[^()]*)*\)|[^;{}"'()])*(?:;|(?=\}))""")
+    r"""(?<=[{;])\s*(--[\w-]+)\s*:(?:"[^"]*"|'[^']*'|\([^()]*(?:\([^()]*\)[^()]*)*\)|[^;{}"'()])*(?:;|(?=\}))"""
+)
 
 
 def parsed(text):
@@ -35,7 +36,8 @@ def without_unknown(rules, known):
                 kept.append(",".join(selectors) + "{" + tinycss2.serialize(rule.content) + "}")
         elif rule.type == "at-rule" and rule.lower_at_keyword in ("media", "supports"):
             inner = without_unknown(
-                tinycss2.parse_blocks_contents(rule.content, skip_comments=True, skip_whitespace=True), known)
+                tinycss2.parse_blocks_contents(rule.content, skip_comments=True, skip_whitespace=True), known
+            )
             if inner:
                 kept.append(f"@{rule.at_keyword}{tinycss2.serialize(rule.prelude)}{{{inner}}}")
         elif rule.type == "at-rule":
@@ -81,5 +83,7 @@ def slim(pages, static, scripts):
     for name, text in sheets.items():
         (static / f"{name}.lean.css").write_text(text, "utf-8")
         versions[name] = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return {path: STYLESHEET.sub(lambda match: f'{match[1]}{match[2]}.lean.css?v={versions[match[2]]}"', html)
-            for path, html in pages.items()}
+    return {
+        path: STYLESHEET.sub(lambda match: f'{match[1]}{match[2]}.lean.css?v={versions[match[2]]}"', html)
+        for path, html in pages.items()
+    }

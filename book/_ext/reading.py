@@ -20,8 +20,11 @@ def contents(body):
     """What there is to read on a page: numbers of words, figures, figures with sliders, displayed formulas, lines of code."""
     # The pictures are most of the page and no prose: out before it is parsed.
     page = BeautifulSoup(re.sub(r"<svg\b.*?</svg>", "", body, flags=re.S), "html.parser")
-    found = {"figures": len(page.select("figure.plot, img")), "sliders": len(page.select("figure.explore")),
-             "formulas": len(page.select("div.math"))}
+    found = {
+        "figures": len(page.select("figure.plot, img")),
+        "sliders": len(page.select("figure.explore")),
+        "formulas": len(page.select("div.math")),
+    }
     for tag in page.select("details, script, style, .claim-rows, div.math, .headerlink"):
         tag.decompose()
     code = [tag.extract() for tag in page.select("pre")]
@@ -40,8 +43,10 @@ def say_the_time(app, pagename, templatename, context, doctree):
     if not ESTIMATE.search(body):
         return
     found = contents(body)
-    said = (f"<strong>Time</strong> about {minutes(**found)} minutes to read: {found['words']:,} words,"
-            f" {found['figures'] + found['sliders']} figures, {found['lines']} lines of code.")
+    said = (
+        f"<strong>Time</strong> about {minutes(**found)} minutes to read: {found['words']:,} words,"
+        f" {found['figures'] + found['sliders']} figures, {found['lines']} lines of code."
+    )
     runs = json.loads(os.environ.get("BNCOURSE_RUNS", "{}"))  # from build.py, which executed the chapters
     if (seconds := runs.get("seconds", {}).get(pagename.rpartition("/")[2])) is not None:
         said += f" The run behind this page took {seconds:.0f} s on a machine with {runs['cores']} cores."

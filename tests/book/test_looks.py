@@ -1,4 +1,4 @@
-"""How the pages look and handle: the play button, paper, the length of a line, what scrolls in its box, hints, citing, editing."""
+"""How the pages look and handle: play, paper, the length of a line, what scrolls in its box, hints, citing, editing."""
 
 import json
 import re
@@ -30,7 +30,8 @@ def read(html, name):
 
 def links(page, button):
     """Where the buttons of this kind lead. (By pattern: a parser takes a second a chapter.)"""
-    return {unescape(href) for tag in re.findall(rf"<a [^>]*{button}[^>]*>", page) for href in re.findall('href="([^"]*)"', tag)}
+    tags = re.findall(rf"<a [^>]*{button}[^>]*>", page)
+    return {unescape(href) for tag in tags for href in re.findall('href="([^"]*)"', tag)}
 
 
 @pytest.fixture
@@ -136,7 +137,8 @@ def test_what_is_too_wide_for_a_phone_scrolls_in_its_box(open_page, name):
     page.evaluate("window.MathJax && MathJax.startup.promise")
     cut = page.evaluate("""() => [...document.querySelectorAll("article *")].filter(tag => {
       const {right, width} = tag.getBoundingClientRect();
-      if (!width || right <= innerWidth + 1 || tag.closest("mjx-assistive-mml, [hidden], .visually-hidden, .sr-only")) return false;
+      if (!width || right <= innerWidth + 1) return false;
+      if (tag.closest("mjx-assistive-mml, [hidden], .visually-hidden, .sr-only")) return false;
       for (let box = tag.parentElement; box; box = box.parentElement) {
         if (["auto", "scroll"].includes(getComputedStyle(box).overflowX)) return false;
       }
@@ -164,7 +166,7 @@ def test_the_time_at_the_top_of_a_chapter(build, html):
         assert abs(int(said[2]) - build.timings["chapters"][name]) <= 1, name
         source = nbformat.read(ROOT / "book" / f"{name}.ipynb", as_version=4).cells[0].source
         typed = int(re.search(r"\*\*Time\*\* about (\d+) minutes to read\.", source)[1])
-        assert abs(typed - int(said[1])) <= 10, f"{name} says {typed} minutes; counted: {said[1]}. Type that into its first cell."
+        assert abs(typed - int(said[1])) <= 10, f"{name} says {typed} minutes; type {said[1]} into its first cell"
 
 
 def test_what_counts_as_reading():
@@ -177,7 +179,8 @@ def test_what_counts_as_reading():
 
 
 @pytest.mark.parametrize("tex, wide", [  # em in Computer Modern
-    ("x", 0.57), (r"\sigma_c = 0", 2.8), (r"\frac{1}{2}", 0.6), (r"\lVert w \rVert^2", 2.2), (r"-1", 1.28), (r"\text{train}", 2.2)])
+    ("x", 0.57), (r"\sigma_c = 0", 2.8), (r"\frac{1}{2}", 0.6), (r"\lVert w \rVert^2", 2.2),
+    (r"-1", 1.28), (r"\text{train}", 2.2)])
 def test_the_width_of_a_formula(tex, wide):
     assert formulas.size(tex)[0] == pytest.approx(wide, rel=0.12)
 
@@ -191,7 +194,8 @@ def test_the_height_of_a_formula():
 def test_style_sheets_keep_what_pages_use_and_nothing_else(tmp_path):
     (tmp_path / "base.css").write_text(".b{color:var(--c)}")
     (tmp_path / "a.css").write_text(
-        '@import "base.css"; :root{--c:red;--d:var(--e);--e:blue;--u:url("data:x;y")} .a{margin:0} .gone,.a b{top:0} .gone .a{top:1px}'
+        '@import "base.css"; :root{--c:red;--d:var(--e);--e:blue;--u:url("data:x;y")} .a{margin:0} .gone,.a b{top:0}'
+        ' .gone .a{top:1px}'
         ' @media print{.gone{top:2px}.b:not(.gone){top:3px}} .from-script{top:4px} @font-face{font-family:"Font Awesome"}')
     page = tmp_path / "page.html"
     html = '<link rel="stylesheet" href="_static/a.css?v=1" /><p class="a b">'
@@ -200,7 +204,8 @@ def test_style_sheets_keep_what_pages_use_and_nothing_else(tmp_path):
         assert re.search(r'href="_static/a\.lean\.css\?v=\w{8}"', html)
     css = (tmp_path / "a.lean.css").read_text()
     assert "".join(css.split()).replace(";}", "}") == (
-        ".b{color:var(--c)}:root{--c:red}.a{margin:0}.ab{top:0}@mediaprint{.b:not(.gone){top:3px}}.from-script{top:4px}")
+        ".b{color:var(--c)}:root{--c:red}.a{margin:0}.ab{top:0}"
+        "@mediaprint{.b:not(.gone){top:3px}}.from-script{top:4px}")
 
 
 def test_cite_this_is_made_from_the_citation_file(html, tmp_path):
