@@ -13,6 +13,8 @@ from html import escape
 
 from bncourse.figures import svg
 
+TIME = ("step", "epoch", "time")  # On the page, a slider of this name gets a button that plays it.
+
 
 def in_book_build() -> bool:
     return os.environ.get("BNCOURSE_BOOK") == "1"
@@ -69,7 +71,7 @@ class explore:
                           f"{self.frame(**chosen)}</div>")
             if not all_frames:
                 break
-        controls = "".join(self._control(name) for name in self.values) if all_frames else ""
+        controls = "".join(f"<div>{self._control(name)}</div>" for name in self.values) if all_frames else ""
         caption = f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else ""
         name = escape("Figure with sliders: " + ", ".join(self.labels.values()))
         return (f'<figure class="explore" aria-label="{name}"><div class="explore-frames">{"".join(frames)}</div>'
@@ -77,7 +79,10 @@ class explore:
 
     def _control(self, name: str) -> str:
         positions = [str(value) for value in self.values[name]]
-        return (f'<label class="explore-control"><span class="explore-name">{escape(self.labels[name])}</span>'
+        # Its name stays and "pressed" changes: both together would say the opposite of what is meant.
+        play = (f'<button type="button" class="explore-play" aria-pressed="false" '
+                f'aria-label="Play: {escape(self.labels[name])}"></button>') if name in TIME else ""
+        return (f'{play}<label class="explore-control"><span class="explore-name">{escape(self.labels[name])}</span>'
                 f'<input type="range" min="0" max="{len(positions) - 1}" step="1" value="0" '
                 f"data-labels='{escape(json.dumps(positions, ensure_ascii=False))}' "
                 f'aria-valuetext="{escape(positions[0])}"><output>{escape(positions[0])}</output></label>')

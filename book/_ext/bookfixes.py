@@ -5,12 +5,11 @@ The pages are mended after they are written. Each change leaves a page alone tha
 the pages that changed.
 """
 
-import hashlib
 import re
 from pathlib import Path
 
-import tinycss2
 from address import of_this_build
+from lean import slim
 
 # What the theme writes -> what stands there instead.
 MENDED = [(re.compile(old), new) for old, new in (
@@ -27,24 +26,31 @@ MENDED = [(re.compile(old), new) for old, new in (
     (r"<th[^>]*>\s*(?:<p></p>)?\s*</th>", "<td></td>"),
 )]
 
-CLASSES = re.compile(r'class="([^"]*)"')
-STYLESHEET = re.compile(r'(<link [^>]*?href="(?:\.\./)*_static/)([^"?]*?)(?:\.lean)?\.css(?:\?[^"]*)?"')
-
 
 def without_unused(app, pagename, templatename, context, doctree):
     # Jupyter Book always loads sphinx-thebe, twice over, and its second copy throws on every page.
-    unused = ["thebe"]
+    unused = ["thebe", "THEBE"]
     body = context.get("body", "")
     if "sd-tab" not in body:
         unused.append("design-tabs")
     if not re.search(r'class="[^"]*\b(toggle|dropdown)\b', body):
         unused.append("togglebutton.js")
+    if 'class="math' not in body:
+        unused += ["mathjax", "window.MathJax"]  # its settings stand in the page
     context["script_files"] = [
         script
         for script in context["script_files"]
-        if not any(name in str(getattr(script, "filename", script)) for name in unused)
-        and "THEBE" not in str(getattr(script, "attributes", ""))
+        if not any(name in f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', '')}" for name in unused)
     ]
+
+
+def no_edit_of_what_is_generated(app, pagename, templatename, context, doctree):
+    # A student's notebook is written from its master: an edit of it would be lost, and on the way to the master the
+    # solutions would be read. "Open issue" stays.
+    if Path(app.srcdir, "exercises", "masters", f"{pagename.rpartition('/')[2]}.ipynb").exists():
+        for group in context["header_buttons"]:
+            if "buttons" in group:
+                group["buttons"] = [button for button in group["buttons"] if button.get("label") != "source-edit-button"]
 
 
 def at_its_own_address(app, config):
@@ -62,29 +68,6 @@ def smaller_mathjax(app, config):
         "loader": {"load": parts}, "tex": {"packages": {"[+]": ["ams"]}}}
 
 
-def lean(rules, known):
-    """The CSS rules without those for classes that no page has, and without the icon font."""
-    kept = []
-    for rule in rules:
-        if rule.type == "qualified-rule":
-            selectors = []
-            for selector in re.split(r",(?![^()]*\))", tinycss2.serialize(rule.prelude)):
-                bare = selector
-                while bare != (bare := re.sub(r"\([^()]*\)", "", bare)):  # what stands in :not() need not exist
-                    pass
-                if set(re.findall(r"\.(-?[a-zA-Z_][\w-]*)", bare)) <= known:
-                    selectors.append(selector)
-            if selectors:
-                kept.append(",".join(selectors) + "{" + tinycss2.serialize(rule.content) + "}")
-        elif rule.type == "at-rule" and rule.lower_at_keyword in ("media", "supports"):
-            inner = lean(tinycss2.parse_blocks_contents(rule.content, skip_comments=True, skip_whitespace=True), known)
-            if inner:
-                kept.append(f"@{rule.at_keyword}{tinycss2.serialize(rule.prelude)}{{{inner}}}")
-        elif rule.type == "at-rule" and not (rule.lower_at_keyword == "font-face" and "Awesome" in rule.serialize()):
-            kept.append(rule.serialize())
-    return "".join(kept)
-
-
 def mend(app, exception):
     if exception is not None or app.builder.format != "html":
         return
@@ -100,26 +83,9 @@ def mend(app, exception):
             html = old.sub(new, html)
         mended[path] = html
 
-    # The classes of all pages, and every word of the scripts: one of them may become a class.
-    known = {name for html in mended.values() for names in CLASSES.findall(html) for name in names.split()}
-    for script in [*static.glob("*.js"), *static.glob("scripts/*.js")]:
-        if script.stem != "fontawesome":
-            known.update(re.findall(r"[\w-]+", script.read_text("utf-8")))
-
-    versions = {}
-
-    def leaner(match):
-        name = match[2]
-        if name not in versions:
-            rules = tinycss2.parse_stylesheet((static / f"{name}.css").read_text("utf-8"), skip_comments=True,
-                                              skip_whitespace=True)
-            text = lean(rules, known)
-            (static / f"{name}.lean.css").write_text(text, "utf-8")
-            versions[name] = hashlib.sha256(text.encode()).hexdigest()[:8]
-        return f'{match[1]}{name}.lean.css?v={versions[name]}"'
-
-    for path, html in mended.items():
-        html = STYLESHEET.sub(leaner, html)
+    scripts = [*static.glob("*.js"), *static.glob("scripts/*.js")]
+    scripts = "\n".join(path.read_text("utf-8") for path in scripts if path.stem != "fontawesome")
+    for path, html in slim(mended, static, scripts).items():
         if html != pages[path]:
             path.write_text(html, "utf-8")
 
@@ -128,5 +94,6 @@ def setup(app):
     app.connect("config-inited", at_its_own_address, priority=100)  # before the theme takes it apart
     app.connect("config-inited", smaller_mathjax, priority=100)
     app.connect("html-page-context", without_unused, priority=900)
+    app.connect("html-page-context", no_edit_of_what_is_generated, priority=900)
     app.connect("build-finished", mend, priority=900)  # the theme writes the colours of code as late as this, too
     return {"parallel_read_safe": True, "parallel_write_safe": True}

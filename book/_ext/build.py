@@ -166,9 +166,9 @@ def execute_outdated(notebooks, jobs):
     return seconds, [path.stem for path in outdated], problems
 
 
-def build_pages():
-    """Lay out the pages, strictly. Returns Jupyter Book's exit code and what it said."""
-    layout = ("_config.yml", "_toc.yml", "constraints.txt", "book/_ext", "book/_static")
+def build_pages(runs):
+    """Lay out the pages, strictly; `runs` is what they may say about the runs. Returns Jupyter Book's exit code and words."""
+    layout = ("_config.yml", "_toc.yml", "constraints.txt", "CITATION.cff", "book/_ext", "book/_static")
     stamp = digest([ROOT / name for name in layout])
     if not PAGES_STAMP.exists() or PAGES_STAMP.read_text() != stamp:
         # Warnings of pages that did not change are not repeated: after a build with warnings, or one cut short, the
@@ -182,6 +182,7 @@ def build_pages():
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
+        env=os.environ | {"BNCOURSE_RUNS": json.dumps(runs)},
     )
     if len(get_cache(CACHE).list_cache_records()) != executed_before:
         shutil.rmtree(CACHE)
@@ -219,7 +220,7 @@ def main():
         sys.exit(f"\n{len(problems)} of {len(notebooks)} chapters failed: {', '.join(problems)}. No book was built.")
 
     start = time.perf_counter()
-    code, said = build_pages()
+    code, said = build_pages({"seconds": seconds, "cores": cores})
     building = time.perf_counter() - start
     if code:
         shutil.rmtree(HTML, ignore_errors=True)

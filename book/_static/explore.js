@@ -17,4 +17,29 @@ for (const figure of document.querySelectorAll("figure.explore")) {
   // A browser may put sliders back to where the reader left them, after this script has run.
   window.addEventListener("pageshow", show);
   show();
+
+  // A slider over time can play: from where it stands, or from the start if it stands at the end.
+  for (const button of figure.querySelectorAll(".explore-play")) {
+    const slider = button.parentElement.querySelector("input");
+    const last = Number(slider.max);
+    let clock;
+    const stop = () => {
+      clearInterval(clock);
+      button.setAttribute("aria-pressed", "false");
+    };
+    const go = (position) => {
+      slider.value = position;
+      show();
+      if (position >= last) stop();
+    };
+    button.addEventListener("click", () => {
+      if (button.getAttribute("aria-pressed") === "true") return stop();
+      button.setAttribute("aria-pressed", "true");
+      if (Number(slider.value) === last) go(0);
+      clock = setInterval(() => go(Number(slider.value) + 1), Math.min(800, 6000 / last));
+    });
+    // The reader's hand goes before. (Moves by this script raise no input event.)
+    for (const event of ["input", "pointerdown", "keydown"]) slider.addEventListener(event, stop);
+    window.addEventListener("pagehide", stop);
+  }
 }

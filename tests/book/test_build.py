@@ -59,6 +59,21 @@ def test_only_what_changed_is_executed(tiny, run_build, monkeypatch):
     assert sorted(first.timings["executed"]) == ["01_one", "02_two"]
     assert "the answer is 41" in page.read_text()
 
+    # Nothing changed: no page is touched. A sentence changed: nothing is executed, and one page is laid out, with the first
+    # page of the book and its lists, which Sphinx writes each time.
+    html = tiny / "_build" / "html"
+    start = first.timings["execute"] + first.timings["build"]
+    for sentence, rewritten in ("", set()), ("A new sentence.", {"book/02_two.html", "book/index.html"}):
+        before = {path: path.stat().st_mtime_ns for path in html.rglob("*.html")}
+        if sentence:
+            write(tiny, "02_two", "print('two')", after=sentence)
+        again = run_build(tiny)
+        assert again.code == 0 and again.timings["executed"] == [], again.said
+        touched = {path.relative_to(html).as_posix() for path, when in before.items() if path.stat().st_mtime_ns != when}
+        assert touched - {"search.html", "genindex.html"} == rewritten
+        assert again.timings["execute"] + again.timings["build"] < start + 15
+    assert "A new sentence." in (html / "book" / "02_two.html").read_text()
+
     write(tiny, "02_two", "print('two and a half')")
     second = run_build(tiny)
     assert second.timings["executed"] == ["02_two"]

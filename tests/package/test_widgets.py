@@ -83,6 +83,14 @@ def test_sliders_name_every_position(two, book):
     assert page.all("figure")[0]["aria-label"] == "Figure with sliders: step, learning rate"
 
 
+def test_a_slider_over_time_has_a_play_button_and_no_other():
+    page = explore(draw, alt="A line that ends at {step}.", step=[0, 10], mean=[1, 2], labels={"step": "training step"}).html()
+    assert page.count("<button") == 1
+    # Outside the label: a label belongs to the first control in it.
+    assert re.search(r'<button type="button" class="explore-play" aria-pressed="false" aria-label="Play: training step">'
+                     r'</button><label class="explore-control"><span class="explore-name">training step<', page)
+
+
 def test_one_slider(book):
     page = Page(explore(draw, alt="A line at step {step}.", step=[1, 2])._repr_mimebundle_()["text/html"])
     assert [frame["data-key"] for frame in page.all("div", "explore-frame")] == ["0", "1"] and len(page.all("input")) == 1
