@@ -12,19 +12,22 @@ from address import of_this_build
 from lean import slim
 
 # What the theme writes -> what stands there instead.
-MENDED = [(re.compile(old), new) for old, new in (
-    # A megabyte and a half of icons, of which the pages show seventeen: icons.css has these.
-    (r'<script src="[^"]*fontawesome\.js[^"]*"></script>', ""),
-    # A name that does not contain the text one sees cannot be said to a voice control; the text alone is name enough.
-    (r'<summary aria-label="Toggle hidden content">', "<summary>"),
-    (r'(<button class="btn search-button-field[^>]*?) title="Search" aria-label="Search"', r"\1"),
-    # The sidebar holds the title and the search too, which are in no landmark otherwise.
-    (r'<div id="pst-primary-sidebar" class', '<div id="pst-primary-sidebar" role="region" aria-label="This book" class'),
-    # A role that is no longer one. The entries are children of a list.
-    (r'role="doc-biblioentry"', 'role="listitem"'),
-    # The corner of a table is not a heading of anything.
-    (r"<th[^>]*>\s*(?:<p></p>)?\s*</th>", "<td></td>"),
-)]
+MENDED = [
+    (re.compile(old), new)
+    for old, new in (
+        # A megabyte and a half of icons, of which the pages show seventeen: icons.css has these.
+        (r'<script src="[^"]*fontawesome\.js[^"]*"></script>', ""),
+        # A name that does not contain the text one sees cannot be said to a voice control; the text alone is name enough.
+        (r'<summary aria-label="Toggle hidden content">', "<summary>"),
+        (r'(<button class="btn search-button-field[^>]*?) title="Search" aria-label="Search"', r"\1"),
+        # The sidebar holds the title and the search too, which are in no landmark otherwise.
+        (r'<div id="pst-primary-sidebar" class', '<div id="pst-primary-sidebar" role="region" aria-label="This book" class'),
+        # A role that is no longer one. The entries are children of a list.
+        (r'role="doc-biblioentry"', 'role="listitem"'),
+        # The corner of a table is not a heading of anything.
+        (r"<th[^>]*>\s*(?:<p></p>)?\s*</th>", "<td></td>"),
+    )
+]
 
 
 def without_unused(app, pagename, templatename, context, doctree):
@@ -64,8 +67,7 @@ def smaller_mathjax(app, config):
     # A macro from a package that is not listed shows as an error on the page, which a test looks for.
     config.mathjax_path = "mathjax/startup.js"
     parts = ["input/tex-base", "[tex]/ams", "output/chtml", "a11y/assistive-mml"]
-    config.mathjax3_config = (config.mathjax3_config or {}) | {
-        "loader": {"load": parts}, "tex": {"packages": {"[+]": ["ams"]}}}
+    config.mathjax3_config = (config.mathjax3_config or {}) | {"loader": {"load": parts}, "tex": {"packages": {"[+]": ["ams"]}}}
 
 
 def mend(app, exception):
