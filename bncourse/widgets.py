@@ -28,14 +28,15 @@ class explore:
         alt: what the frame shows, in words: a function of the same arguments, or text with ``{name}`` in it.
         caption: shown below.
         labels: slider names for the reader; default: the argument names.
+        start: ``{name: value}``, where a slider stands at first; default: at its first position.
         values: ``name=[values]``, the positions of each slider.
 
     Raises:
-        ValueError: no slider, or one with fewer than two positions.
+        ValueError: no slider, one with fewer than two positions, or a start that is none of them.
     """
 
     def __init__(self, draw: Callable, *, alt: str | Callable[..., str], caption: str = "",
-                 labels: dict[str, str] | None = None, **values: Sequence) -> None:
+                 labels: dict[str, str] | None = None, start: dict | None = None, **values: Sequence) -> None:
         if not values:
             raise ValueError("explore needs at least one slider: explore(draw, alt=..., step=[0, 10, 100])")
         for name, positions in values.items():
@@ -44,6 +45,10 @@ class explore:
         self.draw, self.alt, self.caption = draw, alt, caption
         self.values = {name: list(positions) for name, positions in values.items()}
         self.labels = {name: (labels or {}).get(name, name.replace("_", " ")) for name in values}
+        self.start = {name: positions[0] for name, positions in self.values.items()} | (start or {})
+        for name, value in self.start.items():
+            if value not in self.values.get(name, []):
+                raise ValueError(f"start: {name}={value!r} is not a position of a slider; there are {self.values}")
 
     def frame(self, **chosen) -> str:
         """One frame as an SVG element."""
@@ -61,16 +66,14 @@ class explore:
                 "text/plain": "a figure with sliders"}
 
     def html(self, all_frames: bool = True) -> str:
-        """A ``<figure class="explore">`` with a frame for every setting, or only the first, without sliders."""
-        indices = itertools.product(*(range(len(positions)) for positions in self.values.values()))
+        """A ``<figure class="explore">`` with a frame for every setting, or only that of the start, without sliders."""
         frames = []
-        for number, index in enumerate(indices):
+        for index in itertools.product(*(range(len(positions)) for positions in self.values.values())):
             chosen = {name: positions[i] for (name, positions), i in zip(self.values.items(), index)}
-            key = ",".join(map(str, index))
-            frames.append(f'<div class="explore-frame" data-key="{key}"{" hidden" if number else ""}>'
-                          f"{self.frame(**chosen)}</div>")
-            if not all_frames:
-                break
+            if chosen == self.start or all_frames:
+                hidden = "" if chosen == self.start else " hidden"
+                key = ",".join(map(str, index))
+                frames.append(f'<div class="explore-frame" data-key="{key}"{hidden}>{self.frame(**chosen)}</div>')
         controls = "".join(f"<div>{self._control(name)}</div>" for name in self.values) if all_frames else ""
         caption = f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else ""
         name = escape("Figure with sliders: " + ", ".join(self.labels.values()))
@@ -78,21 +81,21 @@ class explore:
                 f'<div class="explore-controls">{controls}</div>{caption}</figure>')
 
     def _control(self, name: str) -> str:
-        positions = [str(value) for value in self.values[name]]
+        positions, first = [str(value) for value in self.values[name]], self.values[name].index(self.start[name])
         # Its name stays and "pressed" changes: both together would say the opposite of what is meant.
         play = (f'<button type="button" class="explore-play" aria-pressed="false" '
                 f'aria-label="Play: {escape(self.labels[name])}"></button>') if name in TIME else ""
         return (f'{play}<label class="explore-control"><span class="explore-name">{escape(self.labels[name])}</span>'
-                f'<input type="range" min="0" max="{len(positions) - 1}" step="1" value="0" '
+                f'<input type="range" min="0" max="{len(positions) - 1}" step="1" value="{first}" '
                 f"data-labels='{escape(json.dumps(positions, ensure_ascii=False))}' "
-                f'aria-valuetext="{escape(positions[0])}"><output>{escape(positions[0])}</output></label>')
+                f'aria-valuetext="{escape(positions[first])}"><output>{escape(positions[first])}</output></label>')
 
     def live(self):
         """The ipywidgets version: sliders and a picture, redrawn when a slider moves. Works on ipywidgets 7 and 8."""
         import ipywidgets
 
         sliders = {name: ipywidgets.SelectionSlider(options=[(str(value), value) for value in positions],
-                                                    description=self.labels[name], continuous_update=False,
+                                                    value=self.start[name], description=self.labels[name], continuous_update=False,
                                                     style={"description_width": "initial"},
                                                     layout=ipywidgets.Layout(width="95%", max_width="560px"))
                    for name, positions in self.values.items()}

@@ -229,6 +229,7 @@ def moves_by_keyboard(page):
       const slider = document.activeElement, figure = slider.closest("figure");
       return [slider.value, slider.getAttribute("aria-valuetext"), figure.querySelector(".explore-frame:not([hidden])").dataset.key];
     }"""
+    page.keyboard.press("Home")
     first = page.evaluate(look)
     seen = []
     for key in "ArrowRight", "End", "Home":

@@ -96,6 +96,25 @@ def test_one_slider(book):
     assert [frame["data-key"] for frame in page.all("div", "explore-frame")] == ["0", "1"] and len(page.all("input")) == 1
 
 
+@pytest.mark.parametrize("start, key, stands", [({"step": 100}, "2,0", ["100", "0.1"]), ({"step": 10, "lr": 1}, "1,1", ["10", "1"])])
+def test_a_figure_may_start_elsewhere(start, key, stands):
+    figure = explore(draw, alt="A line at step {step} with rate {lr}.", start=start, step=[0, 10, 100], lr=[0.1, 1])
+    page = Page(figure.html())
+    assert [frame["data-key"] for frame in page.all("div", "explore-frame") if "hidden" not in frame] == [key]
+    assert [",".join(slider["value"] for slider in page.all("input"))] == [key]
+    assert [slider["aria-valuetext"] for slider in page.all("input")] == stands
+    still = Page(figure.html(all_frames=False))
+    assert [(frame["data-key"], "hidden" in frame) for frame in still.all("div", "explore-frame")] == [(key, False)]
+    picture, sliders, _ = live_parts(figure)
+    assert [str(slider.value) for slider in sliders] == stands and f"step {stands[0]} with rate {stands[1]}." in picture.value
+
+
+@pytest.mark.parametrize("start", [{"step": 5}, {"rate": 0.1}])
+def test_a_start_that_is_no_position_is_named(start):
+    with pytest.raises(ValueError, match=f"start: {next(iter(start))}=.* is not a position"):
+        explore(draw, alt="A line at step {step}.", start=start, step=[0, 10])
+
+
 def test_alt_may_be_computed(book):
     page = Page(explore(draw, alt=lambda step: f"A line that ends at {step * 2}.", step=[1, 2]).html())
     assert [svg["aria-label"] for svg in page.all("svg")] == ["A line that ends at 2.", "A line that ends at 4."]
