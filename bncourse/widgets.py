@@ -28,15 +28,15 @@ class explore:
         alt: what the frame shows, in words: a function of the same arguments, or text with ``{name}`` in it.
         caption: shown below.
         labels: slider names for the reader; default: the argument names.
-        start: ``{name: value}``, where a slider stands at first; default: at its first position.
+        initially: ``{name: value}``, where a slider stands at first; default: at its first position.
         values: ``name=[values]``, the positions of each slider.
 
     Raises:
-        ValueError: no slider, one with fewer than two positions, or a start that is none of them.
+        ValueError: no slider, one with fewer than two positions, or ``initially`` not one of them.
     """
 
     def __init__(self, draw: Callable, *, alt: str | Callable[..., str], caption: str = "",
-                 labels: dict[str, str] | None = None, start: dict | None = None, **values: Sequence) -> None:
+                 labels: dict[str, str] | None = None, initially: dict | None = None, **values: Sequence) -> None:
         if not values:
             raise ValueError("explore needs at least one slider: explore(draw, alt=..., step=[0, 10, 100])")
         for name, positions in values.items():
@@ -45,10 +45,10 @@ class explore:
         self.draw, self.alt, self.caption = draw, alt, caption
         self.values = {name: list(positions) for name, positions in values.items()}
         self.labels = {name: (labels or {}).get(name, name.replace("_", " ")) for name in values}
-        self.start = {name: positions[0] for name, positions in self.values.items()} | (start or {})
+        self.start = {name: positions[0] for name, positions in self.values.items()} | (initially or {})
         for name, value in self.start.items():
             if value not in self.values.get(name, []):
-                raise ValueError(f"start: {name}={value!r} is not a position of a slider; there are {self.values}")
+                raise ValueError(f"initially: {name}={value!r} is not a position of a slider; there are {self.values}")
 
     def frame(self, **chosen) -> str:
         """One frame as an SVG element."""

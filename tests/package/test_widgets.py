@@ -98,7 +98,7 @@ def test_one_slider(book):
 
 @pytest.mark.parametrize("start, key, stands", [({"step": 100}, "2,0", ["100", "0.1"]), ({"step": 10, "lr": 1}, "1,1", ["10", "1"])])
 def test_a_figure_may_start_elsewhere(start, key, stands):
-    figure = explore(draw, alt="A line at step {step} with rate {lr}.", start=start, step=[0, 10, 100], lr=[0.1, 1])
+    figure = explore(draw, alt="A line at step {step} with rate {lr}.", initially=start, step=[0, 10, 100], lr=[0.1, 1])
     page = Page(figure.html())
     assert [frame["data-key"] for frame in page.all("div", "explore-frame") if "hidden" not in frame] == [key]
     assert [",".join(slider["value"] for slider in page.all("input"))] == [key]
@@ -111,8 +111,8 @@ def test_a_figure_may_start_elsewhere(start, key, stands):
 
 @pytest.mark.parametrize("start", [{"step": 5}, {"rate": 0.1}])
 def test_a_start_that_is_no_position_is_named(start):
-    with pytest.raises(ValueError, match=f"start: {next(iter(start))}=.* is not a position"):
-        explore(draw, alt="A line at step {step}.", start=start, step=[0, 10])
+    with pytest.raises(ValueError, match=f"initially: {next(iter(start))}=.* is not a position"):
+        explore(draw, alt="A line at step {step}.", initially=start, step=[0, 10])
 
 
 def test_alt_may_be_computed(book):
