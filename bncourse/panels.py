@@ -216,4 +216,5 @@ def _provenance(record: Record) -> str:
 def _say(html: str) -> None:
     from IPython.display import HTML, display
 
-    display(HTML(html if html.startswith("<p>") or html.startswith("<details") else f"<p>{html}</p>"))
+    html = html if html.startswith(("<p>", "<details")) else f"<p>{html}</p>"
+    display(HTML(f'<div class="panel">{html}</div>'))
