@@ -130,8 +130,8 @@ class Alone(nn.Module):
         return self.layers(x[0])[None]
 
     def per_member(self, parameter: Tensor) -> Tensor:
-        """As of a ``Stack``: the one member's values, behind a first axis of one."""
-        return parameter[None]
+        """As of a ``Stack``: the one member's values, behind a first axis of one; a single number is a row of one."""
+        return parameter[None] if parameter.dim() else parameter[None, None]
 
 
 def batches(count: int, batch_size: int, seed: int) -> Iterator[Tensor]:
