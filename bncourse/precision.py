@@ -50,13 +50,18 @@ def lower(precision: str, device: torch.device):
 
 @contextmanager
 def _products(precision: str):
-    # Recurrent networks are not trained here; torch asks that both switches of cuDNN say the same.
-    switches = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
-    before = [switch.fp32_precision for switch in switches]
+    if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        # Recurrent networks are not trained here; torch asks that both switches of cuDNN say the same.
+        places = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+        name, value = "fp32_precision", precision
+    else:  # before torch 2.9
+        places = torch.backends.cuda.matmul, torch.backends.cudnn
+        name, value = "allow_tf32", precision == "tf32"
+    before = [getattr(place, name) for place in places]
     try:
-        for switch in switches:
-            switch.fp32_precision = precision
+        for place in places:
+            setattr(place, name, value)
         yield
     finally:
-        for switch, value in zip(switches, before):
-            switch.fp32_precision = value
+        for place, was in zip(places, before):
+            setattr(place, name, was)

@@ -9,6 +9,7 @@ import torch
 from hypothesis import settings
 
 from bncourse import figures
+from bncourse.data import Data
 
 # The same examples in every run: a red test is then a change of the code, never of the weather. No deadline, because a
 # machine shared with other work pauses where it likes.
@@ -30,3 +31,18 @@ def style():
         figures.use_style()
         yield
     plt.close("all")
+
+
+@pytest.fixture(scope="session")
+def images():
+    """Three classes of images, (N, 2, 8, 8), that differ in their means."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(96) % 3
+    x = torch.randn(3, 2, 8, 8, generator=generator)[y] + torch.randn(96, 2, 8, 8, generator=generator)
+    return Data("images", x[:64], y[:64], x[64:], y[64:], classes=3)
+
+
+@pytest.fixture(scope="session")
+def flat(images):
+    """The same as vectors."""
+    return Data("flat", images.x_train.flatten(1), images.y_train, images.x_test.flatten(1), images.y_test, classes=3)

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bncourse.capture import WARM_UP, Replayed, Watch
-from bncourse.data import Data, linear_map
+from bncourse.data import linear_map
 from bncourse.nets import deep_linear, mlp, residual_mlp, resnet, vgg
 from bncourse.norms import FUSED, NORMS
 from bncourse.probes.activations import Histograms, Moments, percentiles
@@ -73,19 +73,6 @@ def tapes(monkeypatch):
     monkeypatch.setattr(module, "RECORDERS", {"cpu": lambda *args: made.append(Tape(*args)) or made[-1]})
     monkeypatch.setattr(module, "WORTH_IT", 0)
     return made
-
-
-@pytest.fixture(scope="module")
-def images():
-    generator = torch.Generator().manual_seed(0)
-    y = torch.arange(96) % 3
-    x = torch.randn(3, 2, 8, 8, generator=generator)[y] + torch.randn(96, 2, 8, 8, generator=generator)
-    return Data("images", x[:64], y[:64], x[64:], y[64:], classes=3)
-
-
-@pytest.fixture(scope="module")
-def flat(images):
-    return Data("flat", images.x_train.flatten(1), images.y_train, images.x_test.flatten(1), images.y_test, classes=3)
 
 
 SHORT = dict(seeds=[0, 1], lrs=[0.1, 1.0], steps=9, batch_size=16, record=[0, 5, 9])

@@ -1,29 +1,17 @@
 """Steps in another precision; looks and probes always in float32."""
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 import torch
 
-from bncourse.data import Data
 from bncourse.nets import mlp, resnet, vgg
 from bncourse.norms import NORMS
 from bncourse.precision import PRECISIONS, check_precision, exactly, rounded
 from bncourse.train import train
 
 SHORT = dict(seeds=[0], lrs=[0.05], steps=6, batch_size=32, record=[0, 6])
-
-
-@pytest.fixture(scope="module")
-def images():
-    generator = torch.Generator().manual_seed(0)
-    y = torch.arange(96) % 3
-    x = torch.randn(3, 2, 8, 8, generator=generator)[y] + torch.randn(96, 2, 8, 8, generator=generator)
-    return Data("images", x[:64], y[:64], x[64:], y[64:], classes=3)
-
-
-@pytest.fixture(scope="module")
-def flat(images):
-    return Data("flat", images.x_train.flatten(1), images.y_train, images.x_test.flatten(1), images.y_test, classes=3)
 
 
 @pytest.mark.parametrize("norm", [norm for norm in NORMS if norm != "instance"])
@@ -70,6 +58,17 @@ def test_float32_on_a_gpu_is_float32_and_the_switches_are_put_back():
     assert state() == before
     with exactly(torch.device("cpu")):
         assert state() == before
+
+
+def test_before_torch_2_9_the_switches_have_another_name(monkeypatch):
+    matmul, cudnn = SimpleNamespace(allow_tf32=False), SimpleNamespace(allow_tf32=True, deterministic=False)
+    monkeypatch.setattr("bncourse.precision.torch", SimpleNamespace(backends=SimpleNamespace(
+        cuda=SimpleNamespace(matmul=matmul), cudnn=cudnn)))
+    with exactly(torch.device("cuda")):
+        assert (matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic) == (False, False, True)
+        with rounded("tf32"):
+            assert (matmul.allow_tf32, cudnn.allow_tf32) == (True, True)
+    assert (matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic) == (False, True, False)
 
 
 @pytest.mark.parametrize("precision, says", [
