@@ -5,7 +5,7 @@ import platform
 import sys
 
 NEEDED = ("torch", "numpy", "pandas", "sklearn", "matplotlib", "ipywidgets", "nbformat", "jinja2", "pooch", "requests",
-          "filelock", "typer", "rich")
+          "filelock", "joblib", "typer", "rich")
 
 
 def doctor() -> bool:
