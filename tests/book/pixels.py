@@ -1,8 +1,9 @@
 """Contrast of text as it is on the screen, whatever made it so: colours, opacity, filters, a picture behind it.
 
 A page has thousands of words in a few dozen kinds: the same colour on the same ground. One of each kind is looked at, twice:
-with the text made bolder, so that the inside of every letter has the letter's full colour, and with the text made
-transparent, which shows what lies behind it. A figure is looked at as a whole, because its letters may lie on anything.
+with the text made bolder, so that the inside of every letter has the letter's full colour, and with its own text made
+transparent, which shows what lies behind it. Nothing is moved in between, so they differ by that text alone. A figure is
+looked at as a whole, because its letters may lie on anything.
 """
 
 import io
@@ -88,10 +89,12 @@ STROKES = """bolder => { for (const text of document.querySelectorAll("svg text,
   text.style.strokeWidth = bolder ? "1.2px" : "";
 } }"""
 NO_TEXT = """
-  *, *::before, *::after, ::placeholder { -webkit-text-fill-color: transparent !important; -webkit-text-stroke: 0 !important;
-    text-decoration-color: transparent !important; text-shadow: none !important; }
-  svg text, svg text * { fill: transparent !important; stroke: none !important; }
-  [class*='fa-'] { background-color: transparent !important; }"""
+  [data-bare], [data-bare] * {
+    &, &::before, &::after, &::placeholder { -webkit-text-fill-color: transparent !important; -webkit-text-stroke: 0 !important;
+      text-decoration-color: transparent !important; text-shadow: none !important; }
+    &:is(svg text, svg text *) { fill: transparent !important; stroke: none !important; }
+    &[class*='fa-'] { background-color: transparent !important; } }"""
+BARE = "([name, bare]) => kinds.get(name).element.toggleAttribute('data-bare', bare)"
 BLOCK = 4  # pixels; a bolder letter has its full colour somewhere within a block of the next
 
 
@@ -121,9 +124,14 @@ def picture(page, clip):
     return np.asarray(Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB"))
 
 
-def pictures(page, names):
-    """Each kind as it looks now: arrays (height, width, 3)."""
-    return [picture(page, page.evaluate(SHOW, name)) for name in names]
+def with_and_without(page, name):
+    """One kind as it looks now, with its text and without: two arrays (height, width, 3)."""
+    clip = page.evaluate(SHOW, name)
+    text = picture(page, clip)
+    page.evaluate(BARE, [name, True])
+    ground = picture(page, clip)
+    page.evaluate(BARE, [name, False])
+    return text, ground
 
 
 def blocks(values):
@@ -152,17 +160,13 @@ def faint_text(page, judged):
     page.add_style_tag(content=STILL)
     kinds = [kind for kind in page.evaluate(FIND) if kind["name"] not in judged]
     judged.update(kind["name"] for kind in kinds)
-    names = [kind["name"] for kind in kinds]
-    with styled(page, BOLDER):
-        page.evaluate(STROKES, True)
-        texts = pictures(page, names)
-        page.evaluate(STROKES, False)
-    with styled(page, NO_TEXT):
-        grounds = pictures(page, names)
     found = []
-    for kind, text, ground in zip(kinds, texts, grounds, strict=True):
-        if (least := least_contrast(text, ground)) < kind["least"]:
-            found.append(f"{least:.2f}: {kind['name']}, as in “{kind['says']}”")
+    with styled(page, BOLDER + NO_TEXT):
+        page.evaluate(STROKES, True)
+        for kind in kinds:
+            if (least := least_contrast(*with_and_without(page, kind["name"]))) < kind["least"]:
+                found.append(f"{least:.2f}: {kind['name']}, as in “{' '.join(kind['says'].split())}”")
+        page.evaluate(STROKES, False)
     return found
 
 
