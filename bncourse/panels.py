@@ -124,8 +124,9 @@ def _draw(record: Record) -> None:
     import matplotlib.pyplot as plt
 
     views, frame, found = VIEWS[record.name], record.frame, []
-    fig, axes = plt.subplots(1, len(views), figsize=(0.6 + 4.2 * len(views), 3.6), squeeze=False)
-    for ax, view in zip(axes[0], views):
+    # One below the other: side by side they would be too small to read on a phone.
+    fig, axes = plt.subplots(len(views), figsize=(4.8, 0.6 + 3.2 * len(views)), squeeze=False)
+    for ax, view in zip(axes[:, 0], views):
         rows = view.rows(frame)
         rows = rows[np.isfinite(rows[view.y].astype(float))]
         figures.curves(ax, rows, view.y, view.x)
@@ -142,8 +143,7 @@ def _draw(record: Record) -> None:
         found.append(f"{view.title}, {view.says} at the right end: {ends}")
         if view.y.endswith("accuracy"):
             ax.set_ylim(0, 1.02)  # An interval from three seeds may reach beyond what there is.
-    lines, names = axes[0][0].get_legend_handles_labels()
-    fig.legend(lines, names, loc="outside lower center", ncols=1 + len(views))
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     of_a_run = [column for column in ("network", "norm", "init", "lr", "size", "seed") if column in frame]
     runs, lost = frame.drop_duplicates(of_a_run), frame[frame.diverged].drop_duplicates(of_a_run)
     caption = (f"{EXPERIMENTS[record.name].title}, at full scale: mean over {frame.seed.nunique()} seeds and 95 % interval. "

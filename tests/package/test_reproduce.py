@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from bs4 import BeautifulSoup
 from filelock import FileLock
 from harness import TINY
 from typer.testing import CliRunner
 
-from bncourse import data, records
+from bncourse import data, panels, records
 from bncourse.__main__ import app
 from bncourse.reproduce import EXPERIMENTS, SCALES, Plan, ReproduceError, Run, reproduce, runner, runs
 from bncourse.reproduce.estimate import estimate, in_words, of_finished, time_left
@@ -111,7 +112,7 @@ def short(run):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_run_of_the_paper_s_scale_runs_and_every_effect_can_be_taken(name):
+def test_every_run_of_the_paper_s_scale_runs_and_every_effect_can_be_taken_and_drawn(name, monkeypatch, style):
     frames, done = [], {}
     for run in EXPERIMENTS[name].runs("paper", "digits", (0, 1)):
         kind = run.kind() + run.net["init"]
@@ -126,6 +127,14 @@ def test_every_run_of_the_paper_s_scale_runs_and_every_effect_can_be_taken(name)
     for claim, effect in EXPERIMENTS[name].effects.items():
         values = np.asarray(effect(frame))
         assert values.shape == (2,) and np.issubdtype(values.dtype, np.floating), claim
+
+    page = []
+    monkeypatch.setattr("IPython.display.display", lambda what: page.append(what.data))
+    panels._draw(records.Record(name, frame, {}))
+    svg = BeautifulSoup(page[0], "html.parser").svg
+    for view in panels.VIEWS[name]:
+        assert view.title in svg["aria-label"] and view.says in svg["aria-label"]
+    assert float(svg["viewbox"].split()[2]) < 380, "too wide to be read on a phone"
 
 
 def test_a_run_that_blew_up_counts_as_what_it_is():
