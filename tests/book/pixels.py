@@ -71,14 +71,17 @@ FIND = """() => {
   return [...kinds.values()].map(({name, least, says}) => ({name, least, says}));
 }"""
 
-# Brings one kind into the window and says where it is.
+# Brings one kind into the window and says where it is, and where in it are letters. (In a figure not everywhere: the
+# browser does not draw the same line twice alike, to the last shade of its edge.)
 SHOW = """name => {
   const {element, box} = kinds.get(name);
   element.scrollIntoView({block: "center", inline: "center", behavior: "instant"});
   const place = box instanceof Range ? box.getClientRects()[0] : box.getBoundingClientRect();
   const left = Math.max(0, place.left - 2), top = Math.max(0, place.top - 2);
-  return {x: left, y: top, width: Math.min(innerWidth, place.right + 2) - left,
-          height: Math.min(innerHeight, place.bottom + 2) - top};
+  const clip = {x: left, y: top, width: Math.min(innerWidth, place.right + 2) - left,
+                height: Math.min(innerHeight, place.bottom + 2) - top};
+  const letters = element.matches("svg") ? [...element.querySelectorAll("text")].map(text => text.getBoundingClientRect()) : [place];
+  return [clip, letters.map(box => [box.left - left, box.top - top, box.right - left, box.bottom - top])];
 }"""
 
 STILL = "*, *::before, *::after { transition: none !important; animation: none !important; caret-color: transparent !important; }"
@@ -125,13 +128,16 @@ def picture(page, clip):
 
 
 def with_and_without(page, name):
-    """One kind as it looks now, with its text and without: two arrays (height, width, 3)."""
-    clip = page.evaluate(SHOW, name)
+    """One kind as it looks now, with its text and without: two arrays (height, width, 3), equal where no letter can be."""
+    clip, letters = page.evaluate(SHOW, name)
     text = picture(page, clip)
     page.evaluate(BARE, [name, True])
     ground = picture(page, clip)
     page.evaluate(BARE, [name, False])
-    return text, ground
+    can_be = np.zeros(text.shape[:2], bool)
+    for left, top, right, bottom in letters:
+        can_be[max(0, int(top) - 2) : int(bottom) + 3, max(0, int(left) - 2) : int(right) + 3] = True
+    return text, np.where(can_be[..., None], ground, text)
 
 
 def blocks(values):
