@@ -11,7 +11,7 @@ from bs4 import BeautifulSoup
 from bncourse import claims, data, panels, records
 from bncourse.claims import Claim
 from bncourse.lab import Lab
-from bncourse.reproduce import EXPERIMENTS, fingerprint, runner
+from bncourse.reproduce import EXPERIMENTS, fingerprint, runner, runs
 from bncourse.reproduce.experiment import MLP, Run
 
 pytestmark = pytest.mark.usefixtures("style")
@@ -166,6 +166,7 @@ def test_at_the_papers_scale_it_is_run_here_and_goes_on_where_it_was(shown, monk
     monkeypatch.setenv("BNCOURSE_DATA", str(tmp_path / "cache"))
     monkeypatch.setattr(data, "load", lambda name, device: replace(digits, name=name))
     monkeypatch.setattr(runner, "data_hash", lambda name: "ab" * 32)
+    monkeypatch.setattr(runs, "load", runs.load.__wrapped__)  # which does not remember: other tests have no such cifar10
     labels = {"network": "mlp", "init": "he"}
     tiny = replace(EXPERIMENTS["curves"], runs=lambda scale, name, seeds: [
         Run({**MLP, "hidden": (8,), "norm": norm}, {"data": name}, (0.1, 0.5), tuple(seeds), 4, 32, (0, 2, 4), test=True,
