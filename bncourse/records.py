@@ -5,22 +5,18 @@ when the table is not the one that was recorded, or when the code that computed 
 refused: better no number than one that nobody can repeat.
 """
 
-import ast
 import gzip
 import hashlib
-import importlib.util
 import io
 import json
-import os
-import platform
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+
+from bncourse.provenance import meaning
+from bncourse.reproduce import EXPERIMENTS, fingerprint
+from bncourse.reproduce.folder import write_whole
 
 FOLDER = Path(__file__).parents[1] / "book" / "results"
 LIMIT = 1_000_000  # bytes of a table: records live in git, which keeps every version of them
@@ -117,31 +113,8 @@ def _from_csv(content: bytes) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""])
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """All of it or nothing, also if the power fails in between: a temporary file beside it, then a new name."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with open(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's own 0600 would hide it from the others of a group.
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    if hasattr(os, "O_DIRECTORY"):  # The new name, too, has to reach the disk.
-        folder = os.open(path.parent, os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
 def _changed(provenance: dict) -> list[str]:
     """The definitions that are no longer what they were, and an experiment that lists other runs by now."""
-    from bncourse.reproduce import EXPERIMENTS, fingerprint
-
     before = provenance["meaning"]
     try:
         now = meaning({name.partition(":")[0] for name in before})
@@ -155,114 +128,3 @@ def _changed(provenance: dict) -> list[str]:
         return [*changed, f"there is no experiment {provenance['experiment']!r}"]
     runs = experiment.runs(provenance["scale"], provenance["data"]["name"], tuple(provenance["seeds"]))
     return changed + ["the list of runs"] * (fingerprint(runs) != provenance["runs"])
-
-
-def meaning(modules: Iterable[str]) -> dict[str, str]:
-    """A fingerprint of every definition at the top level of these modules: {"module:name": hash}.
-
-    It is taken from the syntax tree without docstrings, annotations and the words of error messages; comments and layout are
-    not in it anyway. What is *added* to a module (another network, another normalizer) leaves the rest as it was, because
-    every definition, and every entry of a dictionary such as ``norms.NORMS``, counts by itself.
-
-    Raises:
-        ModuleNotFoundError: no such module.
-    """
-    trees = {}
-    for module in sorted(set(modules)):
-        spec = importlib.util.find_spec(module)
-        if spec is None:
-            raise ModuleNotFoundError(f"no module {module}", name=module)
-        for name, tree in _definitions(ast.parse(Path(spec.origin).read_text("utf-8"))):
-            trees.setdefault(f"{module}:{name}", []).append(tree)
-    return {name: ("import " if all(tree.startswith("import ") for tree in found) else "")
-            + hashlib.sha256("\n".join(found).encode()).hexdigest()[:12] for name, found in trees.items()}
-
-
-def _definitions(module: ast.Module):
-    """(name, tree as text) of each statement of a module."""
-    for statement in module.body:
-        if isinstance(statement, (ast.Import, ast.ImportFrom)):
-            for alias in statement.names:
-                origin = (getattr(statement, "module", None) or "", getattr(statement, "level", 0), alias.name)
-                yield alias.asname or alias.name, f"import {origin}"
-        elif isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
-            yield statement.name, _text(statement)
-        elif isinstance(statement, ast.Assign) and isinstance(target := statement.targets[0], ast.Name):
-            entries = statement.value
-            if target.id == "__all__":
-                continue
-            if isinstance(entries, ast.Dict) and all(isinstance(key, ast.Constant) for key in entries.keys):
-                for key, value in zip(entries.keys, entries.values):
-                    yield f"{target.id}[{key.value!r}]", _text(value)
-            else:
-                yield target.id, _text(statement)
-        elif not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
-            yield f"{type(statement).__name__} statement", _text(statement)
-
-
-def _text(node) -> str:
-    """A syntax tree as text. ``ast.dump`` would give another text in another version of Python."""
-    if isinstance(node, list):
-        return f"[{','.join(map(_text, node))}]"
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    if isinstance(node, ast.Raise):
-        return "raise"  # No number comes from a run that was refused.
-    parts = []
-    for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns", "type_comment", "type_params", "kind", "ctx") or value is None or value == []:
-            continue
-        if name == "body" and isinstance(value, list) and isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            first = value[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-                value = value[1:]
-        parts.append(f"{name}={_text(value)}")
-    return f"{type(node).__name__}({','.join(parts)})"
-
-
-def machine(device: str) -> dict:
-    """Hardware and versions of this process, for a provenance."""
-    import numpy
-    import sklearn
-    import torch
-
-    hardware = {"cpu": _processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__,
-                "pandas": pd.__version__, "scikit-learn": sklearn.__version__}
-    if device == "cuda":
-        hardware["gpu"] = torch.cuda.get_device_name()
-        versions |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
-    return {"hardware": hardware, "versions": versions}
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def commit() -> tuple[str, bool]:
-    """The commit of this checkout, and whether the package differs from it; ("unknown", True) outside a checkout."""
-    def git(*arguments):
-        return subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
-    try:
-        return git("rev-parse", "HEAD").strip(), bool(git("status", "--porcelain", "--", ".").strip())
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown", True
-
-
-def peak_memory(device: str) -> float:
-    """MiB: of the GPU since it was last reset; else of this process so far, NaN where the system does not say."""
-    if device == "cuda":
-        import torch
-
-        return torch.cuda.max_memory_allocated() / 2**20
-    try:
-        import resource
-    except ImportError:  # Windows
-        return float("nan")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bncourse import records
+from bncourse import provenance, records
 from bncourse.reproduce.catalogue import EXPERIMENTS
 from bncourse.reproduce.estimate import in_words
 from bncourse.reproduce.folder import ReproduceError
@@ -29,20 +29,20 @@ def carry_out(name: str, *, record: bool, note: str | None, seeds: int | None, o
         started = time.monotonic()
         with _progress(each) as progress:
             frame = reproduce(each, seeds=_seeds(seeds), out=out, jobs=jobs, dask=dask, progress=progress, **settings)
-        provenance = frame.attrs["provenance"] | {"command": command}
+        told = frame.attrs["provenance"] | {"command": command}
         if note:
-            provenance["data"]["note"] = note
+            told["data"]["note"] = note
         title = records.name_of(each, settings["scale"], settings["data"])
         for folder in [out, *([records.FOLDER] if record else [])]:
             try:
-                path = records.write(title, frame, provenance, folder)
+                path = records.write(title, frame, told, folder)
             except OSError as error:
                 raise ReproduceError(f"cannot write to {folder} ({error.strerror or error}); the finished runs are kept in "
                                      f"{out / each}: make room and run the same command again") from error
             except ValueError as error:
                 raise ReproduceError(str(error)) from error
-        print(f"{each}: {provenance['number_of_runs']} runs, {len(frame)} rows in {path} "
-              f"({in_words(time.monotonic() - started)} now, {in_words(provenance['seconds'])} of computing in all)")
+        print(f"{each}: {told['number_of_runs']} runs, {len(frame)} rows in {path} "
+              f"({in_words(time.monotonic() - started)} now, {in_words(told['seconds'])} of computing in all)")
         for claim, effect in EXPERIMENTS[each].effects.items():
             values = np.asarray(effect(frame))
             print(f"  {claim}: {', '.join(f'{value:.3g}' for value in values)}")
@@ -87,7 +87,7 @@ def _may_record() -> None:
     if not records.FOLDER.parent.is_dir():
         raise ReproduceError("--record writes into the book, and this is an installed package without one; leave it out, "
                              "then copy the table and its .json from the --out folder to book/results of a checkout")
-    if records.commit()[0] == "unknown":
+    if provenance.commit()[0] == "unknown":
         raise ReproduceError("--record has to say which commit it was made with, and git does not know this folder; run it in "
                              "a checkout")
 

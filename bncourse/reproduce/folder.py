@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 import zlib
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from bncourse.records import write_whole
 from bncourse.reproduce.runs import Run
 
 ENDING = ".run.gz"
@@ -138,3 +138,24 @@ class Folder:
 def _short(value) -> str:
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}…"
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """All of it or nothing, also if the power fails in between: a temporary file beside it, then a new name."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp's own 0600 would hide it from the others of a group.
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if hasattr(os, "O_DIRECTORY"):  # The new name, too, has to reach the disk.
+        folder = os.open(path.parent, os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

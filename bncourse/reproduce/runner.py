@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from bncourse import data as data_sets
-from bncourse import records
+from bncourse import provenance
 from bncourse.precision import check_precision
 from bncourse.reproduce.catalogue import EXPERIMENTS
 from bncourse.reproduce.estimate import Estimate, estimate, time_left
@@ -109,7 +109,7 @@ class Plan:
         self.folder = Path(out or Path("reproduced") / f"{scale}-{data}") / name
         self.runs = self.experiment.runs(scale, data, self.seeds)
         self.expected = {"meaning": _meaning_hash(), "data": data_hash(data), "torch": torch.__version__}
-        self.commit = records.commit()  # Now: by the end of a long run somebody may have checked out another.
+        self.commit = provenance.commit()  # Now: by the end of a long run somebody may have checked out another.
 
     def check(self, device: str, precision: str) -> None:
         try:
@@ -160,7 +160,7 @@ def device_named(device: str) -> str:
 
 @lru_cache
 def _meaning() -> dict[str, str]:
-    return records.meaning(CODE)
+    return provenance.meaning(CODE)
 
 
 def _meaning_hash() -> str:
@@ -201,8 +201,8 @@ def compute(run: Run, device: str, expected: dict) -> bytes:
         except torch.cuda.OutOfMemoryError as error:
             raise ReproduceError(f"{run.title()}: not enough memory on the GPU; use fewer jobs, or a larger GPU") from error
         facts = {"seconds": round(time.perf_counter() - clock, 3), "started": started, "finished": _now(),
-                 "peak_memory_mib": round(records.peak_memory(device), 1), "training": frame.attrs.get("training", "plain"),
-                 **records.machine(device)}
+                 "peak_memory_mib": round(provenance.peak_memory(device), 1), "training": frame.attrs.get("training", "plain"),
+                 **provenance.machine(device)}
     return pack(run.key(), facts, frame)
 
 

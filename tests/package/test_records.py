@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from bncourse import records
-from bncourse.records import FOLDER, Record, RecordRefused, meaning, name_of, read, write
+from bncourse.provenance import meaning
+from bncourse.records import FOLDER, Record, RecordRefused, name_of, read, write
 from bncourse.reproduce import EXPERIMENTS, fingerprint
 from bncourse.reproduce.runner import CODE, _meaning
 

@@ -19,7 +19,7 @@ from filelock import FileLock
 from harness import TINY
 from typer.testing import CliRunner
 
-from bncourse import data, panels, records
+from bncourse import data, panels, provenance, records
 from bncourse.__main__ import app
 from bncourse.reproduce import EXPERIMENTS, SCALES, Plan, ReproduceError, Run, reproduce, runner, runs
 from bncourse.reproduce.estimate import estimate, in_words, of_finished, time_left
@@ -446,14 +446,14 @@ def test_the_command_writes_table_and_provenance(undisturbed, tmp_path):
 def test_the_command_records(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "FOLDER", tmp_path / "book" / "results")
     (tmp_path / "book").mkdir()
-    monkeypatch.setattr(records, "commit", lambda: ("f" * 40, False))
+    monkeypatch.setattr(provenance, "commit", lambda: ("f" * 40, False))
     assert command("tiny", "--seeds", 1, "--out", tmp_path / "out", "--record").exit_code == 0
     record = records.read("tiny-quick-digits")
     assert record.provenance["scale"] == "quick" and records.read("tiny") is None, "a small run is no record of a large one"
 
 
 def test_a_record_needs_a_commit_and_a_book(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "commit", lambda: ("unknown", True))
+    monkeypatch.setattr(provenance, "commit", lambda: ("unknown", True))
     refused(command("tiny", "--seeds", 1, "--out", tmp_path, "--record"), "--record", "git")
     monkeypatch.setattr(records, "FOLDER", tmp_path / "site-packages" / "book" / "results")
     refused(command("tiny", "--seeds", 1, "--out", tmp_path, "--record"), "without one", "copy the table")
