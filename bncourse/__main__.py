@@ -96,7 +96,7 @@ def grade(
     manual: Annotated[Path | None, typer.Option(help="CSV with a person's points: student, question, points, comment.")] = None,
     jobs: Annotated[int, typer.Option(min=0, help="Submissions at a time; 0 is one a core.")] = 0,
     seed: Annotated[int | None, typer.Option(min=0, help="Draw the same inputs again.")] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds a cell or a call may take.")] = 10.0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds a cell or a call may take.")] = 20.0,
     retry: Annotated[bool, typer.Option("--retry", help="Grade again what ran out of time or crashed.")] = False,
     unsafe: Annotated[bool, typer.Option("--unsafe", help="Without a sandbox. Only for code you trust.")] = False,
 ) -> None:

@@ -1,19 +1,22 @@
 """A claim is written down before the run and judged after it.
 
-A chapter registers a ``Claim``: who said it, what is measured, and on which side of which threshold it should fall. The run
-supplies one number per seed; the interval over seeds gives the verdict. Each chapter also says which verdict it was written
-for. When the measurement stops agreeing, the notebook fails, because its prose has become false.
+A claim says who said it, what is measured, and on which side of which threshold it should fall. The run supplies one number
+per seed; the interval over seeds gives the verdict. Each chapter also says which verdict it was written for. When the
+measurement stops agreeing, the notebook fails, because its prose has become false.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from html import escape
 
 import numpy as np
 
 VERDICTS = ("supported", "contradicted", "inconclusive")
+SIGNS = {"supported": "✓", "contradicted": "✗", "inconclusive": "?"}
 MIN_SEEDS = 5
+NEAR = 2.5  # half-widths of the interval: within them, other seeds of the same networks may well give another word
+MIME = "application/vnd.bncourse+json"  # what a chapter tells the build of the book, beside what it shows
 
 # Off when the reader runs a chapter on other data than it was written for: a new verdict is then a finding, not a fault.
 strict = True
@@ -47,8 +50,8 @@ def interval(values: Sequence[float], ratio: bool = False, level: float = 0.95) 
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(f"an interval needs one number from each of at least 2 seeds, got shape {values.shape}")
-    if not np.isfinite(values).all() or (ratio and (values <= 0).any()):
-        bad = np.flatnonzero(~np.isfinite(values) | (ratio & (values <= 0))).tolist()
+    if not (usable := _usable(values, ratio)).all():
+        bad = np.flatnonzero(~usable).tolist()
         raise ValueError(f"seeds number {bad} gave {values[bad].tolist()}; an average would hide that: "
                          "count such runs and report a rate instead")
     if ratio:
@@ -57,6 +60,10 @@ def interval(values: Sequence[float], ratio: bool = False, level: float = 0.95) 
     half = stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
     ends = (mean, mean - half, mean + half)
     return Interval(*map(float, np.exp(ends) if ratio else ends), seeds=n)
+
+
+def _usable(values: np.ndarray, ratio: bool) -> np.ndarray:
+    return np.isfinite(values) & ((values > 0) | (not ratio))
 
 
 def per_seed(frame, y: str, **where) -> np.ndarray:
@@ -87,6 +94,7 @@ class Claim:
         above, below: give one: the claim predicts the effect on that side of this threshold.
         ratio: the effect is a quotient (its mean is geometric); otherwise a difference or a level.
         unit: printed behind the numbers; "points" and "%" print hundredths.
+        evidence: for the map of the argument, (suspect, kind of evidence, "for" or "against"), if it has a place there.
     """
 
     id: str
@@ -97,6 +105,7 @@ class Claim:
     below: float | None = None
     ratio: bool = False
     unit: str = ""
+    evidence: tuple[str, str, str] | None = None
 
     def __post_init__(self) -> None:
         if (self.above is None) == (self.below is None):
@@ -104,40 +113,47 @@ class Claim:
         if not self.id or self.id != self.id.lower() or " " in self.id:
             raise ValueError(f"claim id {self.id!r}: use lower-case words joined by dashes")
 
-    def judge(self, values: Sequence[float], expect: str = "supported") -> "Verdict":
-        """Give the verdict on one number per seed: **supported** when the whole interval lies on the predicted side of the
-        threshold, **contradicted** when it lies wholly on the other, else **inconclusive**. Shows the card.
+    @property
+    def threshold(self) -> float:
+        return self.below if self.above is None else self.above
+
+    def verdict(self, values: Sequence[float], expect: str = "supported") -> "Verdict":
+        """What one number per seed says: **supported** when the whole interval lies on the predicted side of the threshold,
+        **contradicted** when it lies wholly on the other, else **inconclusive**. Seeds without a finite number (runs that blew
+        up) are left out and counted; with fewer than five others the claim is inconclusive.
 
         Raises:
-            VerdictChanged: the verdict is not the one expected (after the card is shown).
-            ValueError: fewer than five seeds, a value that is not finite (while ``strict``; otherwise that is inconclusive),
-                or an unknown verdict expected.
+            ValueError: fewer than five seeds, or an unknown verdict expected.
         """
         if expect not in VERDICTS:
             raise ValueError(f"claim {self.id!r}: expect={expect!r}; a verdict is one of {', '.join(VERDICTS)}")
-        values = list(values)
+        values = np.asarray(list(values), dtype=float)
         if len(values) < MIN_SEEDS:
             raise ValueError(f"claim {self.id!r}: {len(values)} seeds; a verdict needs at least {MIN_SEEDS}")
-        try:
-            found = interval(values, self.ratio)
-        except ValueError:
-            if strict:
-                raise
-            # On other data than the chapter was written for, a run that blew up is a finding; the rest can still be read.
-            found = Interval(math.nan, math.nan, math.nan, len(values))
-        threshold = self.above if self.above is not None else self.below
-        if found.low > threshold:
-            word = "supported" if self.above is not None else "contradicted"
-        elif found.high < threshold:
-            word = "contradicted" if self.above is not None else "supported"
-        else:
-            word = "inconclusive"
-        verdict = Verdict(self, word, found, expect, tuple(map(float, values)))
+        finite = values[_usable(values, self.ratio)]
+        word, found = "inconclusive", Interval(math.nan, math.nan, math.nan, len(finite))
+        if len(finite) >= MIN_SEEDS:
+            found = interval(finite, self.ratio)
+            above, below = found.low > self.threshold, found.high < self.threshold
+            if above or below:
+                word = "supported" if above == (self.above is not None) else "contradicted"
+        return Verdict(self, word, found, expect, tuple(map(float, values)), len(values) - len(finite))
+
+    def judge(self, values: Sequence[float], expect: str = "supported", card: bool = True) -> "Verdict":
+        """Give the ``verdict`` on one number per seed, and show it as a card unless told not to.
+
+        Raises:
+            VerdictChanged: the verdict is not the one expected (after the card is shown). Where "inconclusive" is expected, a
+                mean within 2.5 half-widths of the threshold is near enough: other seeds would decide it otherwise.
+            ValueError: as ``verdict``.
+        """
+        verdict = self.verdict(values, expect)
         judged[self.id] = verdict
-        verdict.show()
-        if word != expect and strict:
+        if card:
+            verdict.show()
+        if strict and not verdict.as_expected():
             raise VerdictChanged(
-                f"claim {self.id!r} is {word} here ({verdict.effect_text()}, {found.seeds} seeds; predicted "
+                f"claim {self.id!r} is {verdict.word} here ({verdict.effect_text()}, {verdict.effect.seeds} seeds; predicted "
                 f"{verdict.prediction_text()}), but this chapter was written for {expect!r}: its prose is no longer true. "
                 "Find out what changed (data, seeds, versions, code), then change the chapter, not the threshold")
         return verdict
@@ -145,29 +161,43 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What ``Claim.judge`` found. ``word`` is the verdict, ``effect`` the interval, ``values`` one number per seed."""
+    """What was found of a claim. ``word`` is the verdict, ``effect`` the interval, ``values`` one number per seed, ``left_out``
+    how many of them are not finite."""
 
     claim: Claim
     word: str
     effect: Interval
     expected: str
     values: tuple[float, ...] = field(repr=False)
+    left_out: int = 0
+
+    def as_expected(self) -> bool:
+        if self.word == self.expected or self.expected != "inconclusive":
+            return self.word == self.expected
+        ends = np.array([self.effect.mean, self.effect.low, self.effect.high, self.claim.threshold])
+        mean, low, high, threshold = np.log(np.maximum(ends, 1e-300)) if self.claim.ratio else ends
+        return bool(abs(mean - threshold) <= NEAR * (high - low) / 2)
 
     def effect_text(self) -> str:
         if math.isnan(self.effect.mean):
-            return "no interval, because not every seed gave a finite number"
-        mean, low, high = (self._number(x) for x in (self.effect.mean, self.effect.low, self.effect.high))
+            return f"no interval, because only {self.effect.seeds} of {len(self.values)} seeds gave a finite number"
+        mean, low, high = honest(*(self._scaled(x) for x in (self.effect.mean, self.effect.low, self.effect.high)))
         return f"{mean} [{low}, {high}]{self._unit()}"
 
     def prediction_text(self) -> str:
-        side, threshold = ("above", self.claim.above) if self.claim.above is not None else ("below", self.claim.below)
-        return f"{side} {self._number(threshold)}{self._unit()}"
+        side = "below" if self.claim.above is None else "above"
+        return f"{side} {self._threshold_text()}"
+
+    def _threshold_text(self) -> str:
+        scaled = self._scaled(self.claim.threshold)
+        exact = f"{scaled:.6g}".replace("-", "−")  # a threshold is chosen, so it has all its digits
+        return f"{number(scaled) if 'e' in exact else exact}{self._unit()}"
 
     def _unit(self) -> str:
         return {"": "×" if self.claim.ratio else "", "%": " %"}.get(self.claim.unit, f" {self.claim.unit}")
 
-    def _number(self, x: float) -> str:
-        return number(x * 100 if self.claim.unit in ("points", "%") else x)
+    def _scaled(self, x: float) -> float:
+        return x * 100 if self.claim.unit in ("points", "%") else x
 
     def show(self) -> None:
         from IPython.display import display
@@ -175,21 +205,72 @@ class Verdict:
         display(self)
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        return {"text/html": self.html(), "text/plain": self.text()}
+        return {"text/html": self.html(), "text/plain": self.text(), MIME: {"claims": [self.data()]}}
+
+    def data(self) -> dict:
+        """All of it in plain values, for the build of the book."""
+        # JSON has no word for a run that blew up: null.
+        effect = {name: x if math.isfinite(x) else None for name, x in asdict(self.effect).items()}
+        return asdict(self.claim) | effect | {
+            "verdict": self.word, "expected": self.expected, "as_expected": self.as_expected(), "left_out": self.left_out, "effect_text": self.effect_text(),
+            "prediction_text": self.prediction_text(), "picture": picture(self),
+            "values": [x if math.isfinite(x) else None for x in self.values]}
+
+    def seeds_text(self) -> str:
+        blew_up = f", {self.left_out} more left out: no finite number" if self.left_out else ""
+        return f"{self.effect.seeds} seeds{blew_up}"
 
     def text(self) -> str:
         return (f"[{self.word}] {self.claim.says} ({self.claim.source})\n{self.claim.effect}: {self.effect_text()}; "
-                f"predicted {self.prediction_text()}; {self.effect.seeds} seeds")
+                f"predicted {self.prediction_text()}; {self.seeds_text()}")
 
     def html(self) -> str:
-        facts = {"Measured": self.claim.effect, "Effect": f"{self.effect_text()}, 95 % interval",
-                 "Predicted": self.prediction_text(), "Seeds": str(self.effect.seeds)}
-        rows = "".join(f"<div><dt>{name}</dt><dd>{escape(fact)}</dd></div>" for name, fact in facts.items())
-        return (f'<div class="claim" data-claim-id="{escape(self.claim.id)}" data-verdict="{self.word}" '
-                f'data-effect="{self.effect.mean:.6g}" data-low="{self.effect.low:.6g}" data-high="{self.effect.high:.6g}" '
-                f'data-seeds="{self.effect.seeds}" id="claim-{escape(self.claim.id)}">'
-                f'<p class="claim-verdict">{self.word.capitalize()}</p><p class="claim-says">{escape(self.claim.says)}</p>'
-                f'<dl class="claim-facts">{rows}</dl><p class="claim-source">{escape(self.claim.source)}</p></div>')
+        needed = "less" if self.claim.above is None else "more"
+        return (f'<div class="claim" id="claim-{escape(self.claim.id)}" data-verdict="{self.word}">'
+                f'<p class="claim-verdict"><span aria-hidden="true">{SIGNS[self.word]}</span> {self.word.capitalize()}</p>'
+                f'<p class="claim-says">{escape(self.claim.says)}</p>{picture(self)}'
+                f'<p class="claim-figures"><strong>{escape(self.effect_text())}</strong>; predicted: {needed} than '
+                f'{escape(self._threshold_text())}</p>'
+                f'<p class="claim-source">{escape(sentence(self.claim.effect))}, {self.seeds_text()}. '
+                f'Claim: {escape(self.claim.source)}.</p></div>')
+
+
+def sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def picture(verdict: Verdict, width: int = 240) -> str:
+    """The interval drawn against its threshold, the predicted side shaded; on a logarithmic axis for a ratio."""
+    claim, found = verdict.claim, verdict.effect
+    if not np.isfinite([found.mean, found.low, found.high]).all():
+        return ""
+    ends = [claim.threshold, found.low, found.mean, found.high]
+    if claim.ratio and min(ends) > 0:
+        ends = [math.log(end) for end in ends]
+    least, most = min(ends), max(ends)
+    room = 0.15 * (most - least) or abs(least) or 1
+    at, low, mean, high = (round(4 + (width - 8) * (end - least + room) / (most - least + 2 * room), 1) for end in ends)
+    start, end = (at, width) if claim.above is not None else (0, at)
+    return (f'<svg class="claim-picture" role="img" viewBox="0 0 {width} 18" width="{width}" height="18" '
+            f'aria-label="The interval lies {_lies(verdict)} the threshold: {escape(verdict.prediction_text())}.">'
+            f'<rect class="claim-side" x="{start}" y="0" width="{round(end - start, 1)}" height="18"/>'
+            f'<path class="claim-threshold" d="M{at} 0v18"/><path class="claim-interval" d="M{low} 9H{high}M{low} 5v8M{high} 5v8"/>'
+            f'<circle class="claim-mean" cx="{mean}" cy="9" r="4"/></svg>')
+
+
+def _lies(verdict: Verdict) -> str:
+    return {"supported": "on the predicted side of", "contradicted": "on the other side of",
+            "inconclusive": "across"}[verdict.word]
+
+
+def honest(mean: float, *ends: float) -> list[str]:
+    """A mean and the ends of its interval with as many decimals as the width of the interval leaves meaning to."""
+    half = (max(ends) - min(ends)) / 2
+    size = max(map(abs, ends))
+    if half <= 1e-9 * size or not math.isfinite(half) or size >= 1e6 or size < 1e-2 or (min(ends) > 0 and max(ends) > 4 * min(ends)):
+        return [number(x) for x in (mean, *ends)]
+    decimals = max(0, 1 - math.floor(math.log10(half)))
+    return [f"{0 if round(x, decimals) == 0 else x:,.{decimals}f}".replace("-", "−") for x in (mean, *ends)]
 
 
 def number(x: float) -> str:

@@ -6,6 +6,7 @@ cache, into which they are downloaded once (``download.fetch``).
 
 import gzip
 import hashlib
+import importlib.util
 import math
 import os
 import pickle
@@ -103,6 +104,13 @@ def as_images(data: Data, size: int | None = None) -> Data:
             raise ValueError(f"size={size} does not divide images of {x.shape[-2]}×{x.shape[-1]}")
         return torch.nn.functional.avg_pool2d(x, (x.shape[-2] // size, x.shape[-1] // size))
     return replace(data, x_train=reshape(data.x_train), x_test=reshape(data.x_test))
+
+
+def scaled(data: Data) -> Data:
+    """The same data with x divided by the standard deviation of all training inputs, so that a network without normalization
+    starts from inputs of size one as a normalized network makes them for itself. (Pixels in 0…1 are about a third of that.)"""
+    size = data.x_train.std()
+    return replace(data, x_train=data.x_train / size, x_test=data.x_test / size)
 
 
 def linear_map(width: int = 10, examples: int = 1000, seed: int = 0, condensed: bool = True,
@@ -208,14 +216,24 @@ def _reading(path: Path):
 
 
 def _digits() -> tuple[np.ndarray, ...]:
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+    # scikit-learn's file without scikit-learn, whose import takes longer than many an experiment.
+    found = importlib.util.find_spec("sklearn")
+    if found is None:
+        raise RuntimeError("the digits come with scikit-learn, which is not installed: pip install scikit-learn")
+    path = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    try:
+        values = np.loadtxt(path, np.int64, delimiter=",")  # 64 pixels, 0 to 16, and the label
+    except (OSError, EOFError, ValueError) as error:
+        raise RuntimeError(f"{path} cannot be read ({error}); install scikit-learn again") from error
+    # One split for everybody: seeds of the course vary the network and its batches, never what it is tested on. The order is
+    # that of train_test_split(..., test_size=360, stratify=labels, random_state=0); a test compares.
+    order = np.load(Path(__file__).with_name("digits_order.npy"))
+    train, test = values[order[:-360]], values[order[-360:]]
+    return _grey(train), train[:, 64], _grey(test), test[:, 64]
 
-    images, labels = load_digits(return_X_y=True)
-    # One split for everybody: seeds of the course vary the network and its batches, never what it is tested on.
-    x_train, x_test, y_train, y_test = train_test_split(
-        (images / 16).astype(np.float32), labels, test_size=360, stratify=labels, random_state=0)
-    return x_train, y_train, x_test, y_test
+
+def _grey(values: np.ndarray) -> np.ndarray:
+    return (values[:, :64] / 16).astype(np.float32)
 
 
 def _idx(path: Path) -> np.ndarray:

@@ -1,6 +1,8 @@
 """What the settings cell of every chapter turns into: data, device and seeds for this run."""
 
-from dataclasses import dataclass
+import os
+import time
+from dataclasses import dataclass, field
 
 import torch
 
@@ -16,14 +18,23 @@ class Lab:
     device: str
     scale: str
     first_seed: int
+    started: float = field(default_factory=time.perf_counter)
 
     def seeds(self, count: int) -> range:
         """``count`` seeds (four times as many at scale "large"), starting at ``first_seed``."""
         return range(self.first_seed, self.first_seed + count * SCALES[self.scale])
 
+    def sign_off(self) -> None:
+        """Say how long this run took, where, and with which seeds."""
+        figures.say(figures.Measured.text(f"*This run: {time.perf_counter() - self.started:.0f} s on {self.device}, seeds from "
+                                          f"{self.first_seed:,}, {self.data.name}.*"))
 
-def set_up(dataset: str = "digits", device: str = "auto", scale: str = "small", first_seed: int = 0) -> Lab:
+
+def set_up(dataset: str = "digits", device: str = "auto", scale: str = "small", first_seed: int | None = None) -> Lab:
     """Load the data onto the device, set figures up, and pick the number of threads.
+
+    ``first_seed=None``: the build of the book draws it from the chapter's code, so that nobody can have tuned the one to the
+    other; elsewhere it is 0.
 
     The chapters were written for ``digits``. On other data a verdict that differs is shown without failing the notebook.
 
@@ -47,5 +58,7 @@ def set_up(dataset: str = "digits", device: str = "auto", scale: str = "small", 
         torch.set_num_threads(1)  # Networks this small: two threads lose more in waiting than they gain.
     loaded = data.load(dataset, device)  # First: a misspelt name must not leave claims unchecked.
     figures.use_style()
-    claims.strict = dataset == "digits"
+    claims.strict = dataset == "digits" and os.environ.get("BNCOURSE_STRICT") != "0"
+    if first_seed is None:
+        first_seed = int(os.environ.get("BNCOURSE_FIRST_SEED", 0))
     return Lab(loaded, device, scale, first_seed)

@@ -5,6 +5,7 @@ small product a network, which is what makes an interval over seeds cheap enough
 """
 
 import copy
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -282,8 +283,9 @@ def vgg(image: Sequence[int], classes: int, plan: str = "small", norm: str = "no
 
 
 def activations(model: nn.Module) -> dict[int, nn.Module]:
-    """The nonlinearity of each hidden layer, by layer number: what probes listen to."""
-    return {int(name.removeprefix("act")): module for name, module in model.named_children() if name.startswith("act")}
+    """The nonlinearity of each hidden layer, by layer number: what probes listen to. One module may have several numbers."""
+    return {int(name.removeprefix("act")): module for name, module in model._modules.items()
+            if module is not None and re.fullmatch("act[0-9]+", name)}
 
 
 class StackedLinear(nn.Module):
@@ -291,11 +293,15 @@ class StackedLinear(nn.Module):
 
     def __init__(self, linears: Sequence[nn.Linear]) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.stack([linear.weight.detach() for linear in linears]))  # (M, out, in)
-        self.bias = None if linears[0].bias is None else nn.Parameter(
-            torch.stack([linear.bias.detach() for linear in linears]))  # (M, out)
+        own = None
         if parametrize.is_parametrized(linears[0], "weight"):
             own = [linear.parametrizations.weight for linear in linears]
+        # Of a normalized weight, what stands behind it: the weight itself may be 0, which has no direction.
+        behind = "weight" if own is None else "parametrizations.weight.original" + ("" if own[0].is_tensor else "1")
+        self.weight = nn.Parameter(torch.stack([linear.get_parameter(behind).detach() for linear in linears]))  # (M, out, in)
+        self.bias = None if linears[0].bias is None else nn.Parameter(
+            torch.stack([linear.bias.detach() for linear in linears]))  # (M, out)
+        if own is not None:
             parametrize.register_parametrization(self, "weight", own[0][0].stacked())
             for name, joined in self.parametrizations.weight.named_parameters():
                 joined.data = torch.stack([each.get_parameter(name).detach() for each in own])
@@ -323,17 +329,115 @@ class ExamplesFirst(nn.Module):
         return y.view(variants, batch, channels).transpose(1, 2)
 
 
+# What a stack computes as it is: layer by layer what ``mlp`` and ``residual_mlp`` put together. Exactly these types: what a
+# subclass does, nobody knows.
+CONTAINERS = (MLP, nn.Sequential, Residual)
+NORMALIZES_WEIGHTS = (norms.WeightNorm, norms.WeightStandardization)
+JOINED = (nn.Linear, nn.ReLU, nn.Sigmoid, nn.Tanh, nn.Identity, Scalar, norms.TLU, norms.BatchNorm, norms.FusedBatchNorm,
+          norms.NoisyBatchNorm, norms.FusedNoisyBatchNorm, norms.CovariateNoise, norms.FrozenBatchNorm, norms.LpNorm,
+          norms.GroupNorm, norms.FusedGroupNorm, norms.ChannelRMSNorm, norms.FilterResponseNorm, norms.DynamicTanh,
+          norms.GhostBatchNorm, norms.FusedGhostBatchNorm, norms.BatchRenorm, nn.BatchNorm1d)
+
+
+def stackable(models: Sequence[nn.Module]) -> str:
+    """Why ``Stack`` would not compute what these networks compute one by one; "" where it provably does.
+
+    It does for networks of ``mlp`` and ``residual_mlp`` as they were built: known layers of the same settings and shapes in the
+    same places, nothing used in two of them, nothing frozen, nothing hooked, nothing put in evaluation mode by itself.
+    A layer of your own may join if it computes each channel from that channel alone, for (N, C) and (N, C, L), and keeps its
+    parameters and buffers by channel; its class says so: ``channel_by_channel = True``.
+    """
+    wanted = None
+    for model in {id(model): model for model in models}.values():
+        if type(model) is not MLP:
+            return f"a {type(model).__name__} is none of mlp or residual_mlp"
+        own = []
+        for place, module in model.named_modules(remove_duplicate=False):
+            if why := _stands_alone(place, module, model):
+                return why
+            own.append(_settings(place, module))
+        if why := _shared(model):
+            return why
+        wanted = wanted or own
+        if own != wanted:
+            place = next((one[0] for one, other in zip(own, wanted) if one != other), "one of them")
+            return f"the networks differ in {place or 'themselves'}"
+    return ""
+
+
+def _stands_alone(place: str, module: nn.Module, model: MLP) -> str:
+    """Why this module of a network cannot be joined with others of its kind."""
+    kind, children = parametrize.type_before_parametrizations(module), list(module._modules)
+    inside = place.endswith("parametrizations") and type(module) is nn.ModuleDict
+    declared = vars(kind).get("channel_by_channel", False)  # Of this very class: what one derived from it does, nobody knows.
+    if not inside and not declared and kind not in (*CONTAINERS, *JOINED, *NORMALIZES_WEIGHTS, parametrize.ParametrizationList):
+        return f"{place} is a {kind.__name__}"
+    if parametrize.is_parametrized(module):
+        chain = getattr(module.parametrizations, "weight", ())
+        known = [getattr(one, "dim", None) is not None for one in chain if type(one) in NORMALIZES_WEIGHTS]
+        if kind is not nn.Linear or list(module.parametrizations) != ["weight"] or len(chain) != 1 or known != [True]:
+            return f"{place} has parameters that are computed from others"
+        children.remove("parametrizations")
+    if kind in JOINED and children:
+        return f"{place} holds {', '.join(children)}"
+    if any((module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)):
+        return f"{place} has hooks"
+    if module.training != model.training:
+        return f"{place} is in {'training' if module.training else 'evaluation'} mode by itself"
+    for name, value in vars(module).items():
+        if not name.startswith("_") and not isinstance(value, (bool, int, float, str, tuple, list, type(None))):
+            return f"{place} has a {name} of its own"
+    for name, own in module._parameters.items():
+        axes = 2 if kind is nn.Linear and name == "weight" else None if inside or "parametrizations" in place else 1
+        if own is not None and (type(own) is not nn.Parameter or axes not in (None, own.dim())):
+            return f"{place}.{name} is not the parameter that a {kind.__name__} has"
+        if own is not None and not own.requires_grad:
+            return f"{place}.{name} is frozen"
+        if own is not None and (own._backward_hooks or own._post_accumulate_grad_hooks):
+            return f"{place}.{name} has hooks"
+    return ""
+
+
+def _settings(place: str, module: nn.Module) -> tuple:
+    """What has to be the same in every network of a stack."""
+    public = {name: value for name, value in vars(module).items() if name[0] != "_"} | {
+        name: getattr(module, name) for name in ("refuse_nonfinite", "noise_seeds") if hasattr(module, name)}
+    tensors = [(name, own.shape, own.dtype, own.device) for kind in (module._parameters, module._buffers)
+               for name, own in kind.items() if own is not None]
+    # Counters have no axis and are shared by all members.
+    shared = [(name, own.item()) for name, own in module._buffers.items() if own is not None and own.dim() == 0]
+    return place, parametrize.type_before_parametrizations(module), public, list(module._modules), tensors, shared
+
+
+def _shared(model: nn.Module) -> str:
+    seen = {}
+    for place, module in model.named_modules(remove_duplicate=False):
+        tensors = [(f"{place}.{name}", own) for kind in (module._parameters, module._buffers)
+                   for name, own in kind.items() if own is not None and own.numel()]
+        for name, key in [(place, id(module)), *((name, own.untyped_storage().data_ptr()) for name, own in tensors)]:
+            if seen.setdefault(key, name) != name:
+                return f"{seen[key]} and {name} are one and the same"
+    return ""
+
+
 class Stack(nn.Module):
     """M networks from ``mlp`` or ``residual_mlp``, of one shape, computed together: (M, B, features) -> (M, B, classes).
 
     Inside, activations are (1, M·width, B). To a normalizer that works channel by channel, M networks of F units are one
     network of M·F channels, so the layers of ``norms`` serve here as they are.
+
+    Raises:
+        ValueError: networks that are not ``stackable``; says why.
     """
+
+    flat = True  # takes flat examples
 
     def __init__(self, models: Sequence[MLP]) -> None:
         super().__init__()
-        models = [copy.deepcopy(model) for model in models]  # The joining below reuses their modules.
+        if why := stackable(models):
+            raise ValueError(f"these networks cannot be computed together: {why}; pass them one by one")
         self.members = len(models)
+        models = [copy.deepcopy(models[0]), *models[1:]]  # The joining reuses the modules of the first, and reads the others.
         self.layers = nn.Sequential(OrderedDict(
             (name, self._stack([getattr(model, name) for model in models])) for name, _ in models[0].named_children()))
 

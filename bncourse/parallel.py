@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from bncourse.norms import BatchNorm
-from bncourse.norms.checks import along, widened
+from bncourse.norms import BatchNorm, BatchRenorm, FrozenBatchNorm, FusedBatchNorm, FusedInstanceNorm, InstanceNorm, LpNorm
+from bncourse.norms.checks import along, check_finite, widened
 
 
 class SumOverProcesses(torch.autograd.Function):
@@ -67,41 +67,55 @@ class SyncBatchNorm(BatchNorm):
         wide = widened(x)
         axes = [axis for axis in range(x.dim()) if axis != 1]
 
-        own_count = wide.new_tensor([x.numel() // self.num_features])
-        total, count = SumOverProcesses.apply(torch.cat([wide.sum(axes), own_count])).split([self.num_features, 1])
+        own, own_count = wide.sum(axes), wide.new_tensor([x.numel() // self.num_features])
+        if self.refuse_nonfinite:
+            check_finite(own)  # Before the exchange: the process that has the NaN is the one to say so.
+        total, count = SumOverProcesses.apply(torch.cat([own, own_count])).split([self.num_features, 1])
         if count < 2:
             raise ValueError(f"batch statistics need at least 2 values per channel in all {dist.get_world_size()} processes "
                              f"together, got {int(count)}; use a larger batch, or GroupNorm")
         mean = total / count
         # A second exchange, of centred squares. One exchange of E[x] and E[x²] would do, and cancel for a large mean.
-        var = SumOverProcesses.apply((wide - along(x, mean)).square().sum(axes)) / count
+        rest = wide - along(x, mean)
+        var = SumOverProcesses.apply(rest.square().sum(axes)) / count
 
         if self.track_running_stats and self.running_mean is not None:
             self._update_running(mean, var, count=int(count))
-        mean, var, weight, bias = (None if own is None else along(x, own) for own in (mean, var, self.weight, self.bias))
-        return self.normalize(wide, mean, var, self.eps, weight, bias).to(x.dtype)
+        var, weight, bias = (None if own is None else along(x, own) for own in (var, self.weight, self.bias))
+        return self.normalize(rest, var, self.eps, weight, bias).to(x.dtype)
+
+
+# What computes the same as ``SyncBatchNorm`` in one process, exactly these: a class derived from one may do anything.
+HAVE_ONE = BatchNorm, FusedBatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
+OF_ONE_EXAMPLE = InstanceNorm, FusedInstanceNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d
 
 
 def synchronized(net: nn.Module) -> nn.Module:
-    """A copy of ``net`` with every batch normalization replaced by ``SyncBatchNorm``: same parameters, buffers and mode.
+    """A copy of ``net`` with every batch normalization made a ``SyncBatchNorm``, and all else as it is: what is shared stays
+    shared and what is frozen frozen; values, modes, hooks and attributes are those of ``net``.
 
     Raises:
-        TypeError: a variant of ``BatchNorm`` of which there is no synchronized version.
+        TypeError: a layer with statistics of the batch of which there is no synchronized version.
     """
-    if isinstance(net, (BatchNorm, nn.modules.batchnorm._BatchNorm)):
-        if type(net).__name__ not in ("BatchNorm", "FusedBatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d"):
-            raise TypeError(f"there is no synchronized version of {type(net).__name__}")
-        state = net.state_dict()
-        sync = SyncBatchNorm(net.num_features, net.eps, net.momentum, net.affine, net.track_running_stats,
-                             bias=net.bias is not None or not net.affine)
-        sync.to(next(iter(state.values()), torch.empty(0)))  # Precision and device.
-        sync.load_state_dict(state)
-        return sync.train(net.training)
-    net = copy.deepcopy(net)
-    for name, child in net._modules.items():
-        if child is not None:
-            setattr(net, name, synchronized(child))
-    return net
+    for name, module in net.named_modules():
+        has_statistics = isinstance(module, (nn.modules.batchnorm._BatchNorm, BatchNorm, BatchRenorm, LpNorm, FrozenBatchNorm))
+        if getattr(module, "running_mean", None) is not None and type(module) not in OF_ONE_EXAMPLE:
+            has_statistics = True
+        refused = has_statistics and type(module) not in (*HAVE_ONE, SyncBatchNorm)
+        if refused or (has_statistics and "forward" in vars(module)):
+            where = f" ({name})" if name else ""
+            raise TypeError(f"there is no synchronized version of {type(module).__name__}{where}, whose statistics would be those "
+                            "of each process alone")
+    twin = copy.deepcopy(net)
+    for own, other in zip(net.parameters(), twin.parameters(), strict=True):
+        # What copying a parameter leaves out.
+        vars(other).update(vars(own))
+        for hook in (own._backward_hooks or {}).values():
+            other.register_hook(hook)
+    for module in twin.modules():
+        if type(module) in HAVE_ONE:
+            module.__class__ = SyncBatchNorm  # The very module, so that whoever refers to it, or to what it holds, still does.
+    return twin
 
 
 def train_share(jobs: Sequence[dict]) -> list[dict]:
@@ -112,21 +126,26 @@ def train_share(jobs: Sequence[dict]) -> list[dict]:
 
     Args:
         jobs: trainings to do one after another. Each has ``net``, ``lr`` and ``batches``, a list of (x, y): this process's
-            part of each batch.
+            part of each batch. Frozen parameters stay, with a gradient of 0. A network in evaluation mode is put into training
+            mode; one with single layers in evaluation mode is left so.
     Returns:
         For each job the ``outputs`` of this process's part of the first batch, the ``gradient`` (one vector, in
         the order of ``net.parameters()``) of the first batch, and the trained ``net``.
     """
     results = []
     for job in jobs:
-        net, first = copy.deepcopy(job["net"]).train(), {}
+        net, first = copy.deepcopy(job["net"]), {}
+        if not net.training:
+            net.train()
         parameters = list(net.parameters())
+        moving = [parameter for parameter in parameters if parameter.requires_grad]
         for x, y in job["batches"]:
             count = torch.tensor(len(x))
             dist.all_reduce(count)
             outputs = net(x)
             loss = F.cross_entropy(outputs, y, reduction="sum") / count
-            gradient = parameters_to_vector(torch.autograd.grad(loss, parameters))
+            own = dict(zip(moving, torch.autograd.grad(loss, moving, allow_unused=True, materialize_grads=True)))
+            gradient = parameters_to_vector(own.get(parameter, torch.zeros_like(parameter)) for parameter in parameters)
             dist.all_reduce(gradient)  # All in one message: it is the number of messages that costs time.
             with torch.no_grad():
                 vector_to_parameters(parameters_to_vector(parameters) - job["lr"] * gradient, parameters)

@@ -12,6 +12,15 @@ from pathlib import Path
 
 import pandas as pd
 
+PACKAGE = Path(__file__).resolve().parent
+
+
+def checkout_around(folder: Path) -> Path | None:
+    """The checkout of the course that a folder is in, or None. It need not be the one whose package is imported."""
+    folder = Path(folder).resolve()
+    return next((each for each in (folder, *folder.parents)
+                 if (each / "bncourse" / "__init__.py").is_file() and (each / "_toc.yml").is_file()), None)
+
 
 def meaning(modules: Iterable[str]) -> dict[str, str]:
     """A fingerprint of every definition at the top level of these modules: {"module:name": hash}.
@@ -103,9 +112,14 @@ def _processor() -> str:
 
 def commit() -> tuple[str, bool]:
     """The commit of this checkout, and whether the package differs from it; ("unknown", True) outside a checkout."""
+    # In a hook git names its own repository in the environment, which may be another one.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
     def git(*arguments):
-        return subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(["git", *arguments], cwd=PACKAGE, env=environment, capture_output=True, encoding="utf-8",
+                              errors="replace", check=True).stdout
     try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # installed below somebody else's repository, it has no commit of that
         return git("rev-parse", "HEAD").strip(), bool(git("status", "--porcelain", "--", ".").strip())
     except (OSError, subprocess.CalledProcessError):
         return "unknown", True

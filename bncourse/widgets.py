@@ -5,13 +5,15 @@ draws on demand. While the book is built it draws every frame, and the page gets
 them: no kernel, no library, and keyboard, touch and screen readers work by themselves.
 """
 
+import hashlib
 import itertools
 import json
 import os
 from collections.abc import Callable, Sequence
 from html import escape
 
-from bncourse.figures import svg
+from bncourse.claims import MIME
+from bncourse.figures import allow, checked, settings, svg
 
 TIME = ("step", "epoch", "time")  # On the page, a slider of this name gets a button that plays it.
 
@@ -21,11 +23,12 @@ def in_book_build() -> bool:
 
 
 class explore:
-    """A figure with one slider per keyword.
+    """A figure with one slider per keyword, or buttons where its values are words.
 
     Args:
         draw: called with one value of each name; returns a matplotlib figure.
-        alt: what the frame shows, in words: a function of the same arguments, or text with ``{name}`` in it.
+        alt: what the frame shows, in words: a function of the same arguments, or text with ``{name}`` in it. Default: what is
+            read off the figure (``figures.described``).
         caption: shown below.
         labels: slider names for the reader; default: the argument names.
         initially: ``{name: value}``, where a slider stands at first; default: at its first position.
@@ -35,15 +38,17 @@ class explore:
         ValueError: no slider, one with fewer than two positions, or ``initially`` not one of them.
     """
 
-    def __init__(self, draw: Callable, *, alt: str | Callable[..., str], caption: str = "",
+    def __init__(self, draw: Callable, *, alt: str | Callable[..., str] = "", caption: str = "",
                  labels: dict[str, str] | None = None, initially: dict | None = None, **values: Sequence) -> None:
         if not values:
             raise ValueError("explore needs at least one slider: explore(draw, alt=..., step=[0, 10, 100])")
         for name, positions in values.items():
             if len(positions) < 2:
                 raise ValueError(f"slider {name!r} has {len(positions)} position(s); it needs at least 2 to slide")
-        self.draw, self.alt, self.caption = draw, alt, caption
+        self.draw, self.alt, self.caption = draw, alt, checked(caption)
         self.values = {name: list(positions) for name, positions in values.items()}
+        if settings:
+            allow(self.values)  # a frame may be named by where the sliders stand
         self.labels = {name: (labels or {}).get(name, name.replace("_", " ")) for name in values}
         self.start = {name: positions[0] for name, positions in self.values.items()} | (initially or {})
         for name, value in self.start.items():
@@ -52,9 +57,11 @@ class explore:
 
     def frame(self, **chosen) -> str:
         """One frame as an SVG element."""
+        fig = self.draw(**chosen)
         alt = self.alt(**chosen) if callable(self.alt) else self.alt.format(**chosen)
+        place = ", ".join(f"{self.labels[name]} {value}" for name, value in chosen.items())
         # With the setting as key: two settings may look alike, and a reference into a hidden frame would find nothing.
-        return svg(self.draw(**chosen), alt, key=str(chosen))
+        return svg(fig, checked(alt), key=str(chosen), setting=f"{place}: ")
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         if in_book_build():
@@ -80,8 +87,17 @@ class explore:
         return (f'<figure class="explore" aria-label="{name}"><div class="explore-frames">{"".join(frames)}</div>'
                 f'<div class="explore-controls">{controls}</div>{caption}</figure>')
 
+    def _words(self, name: str) -> bool:
+        """Whether this is a choice between names, which have no order to slide along."""
+        return all(isinstance(value, str) for value in self.values[name])
+
     def _control(self, name: str) -> str:
         positions, first = [str(value) for value in self.values[name]], self.values[name].index(self.start[name])
+        if self._words(name):
+            group = "explore-" + hashlib.sha1(f"{name}{positions}{self.caption}".encode()).hexdigest()[:8]
+            buttons = "".join(f'<label><input type="radio" name="{group}" value="{i}"{" checked" * (i == first)}> {escape(position)}'
+                              "</label>" for i, position in enumerate(positions))
+            return f'<fieldset class="explore-choice"><legend>{escape(self.labels[name])}</legend>{buttons}</fieldset>'
         # Its name stays and "pressed" changes: both together would say the opposite of what is meant.
         play = (f'<button type="button" class="explore-play" aria-pressed="false" '
                 f'aria-label="Play: {escape(self.labels[name])}"></button>') if name in TIME else ""
@@ -94,11 +110,15 @@ class explore:
         """The ipywidgets version: sliders and a picture, redrawn when a slider moves. Works on ipywidgets 7 and 8."""
         import ipywidgets
 
-        sliders = {name: ipywidgets.SelectionSlider(options=[(str(value), value) for value in positions],
-                                                    value=self.start[name], description=self.labels[name], continuous_update=False,
-                                                    style={"description_width": "initial"},
-                                                    layout=ipywidgets.Layout(width="95%", max_width="560px"))
-                   for name, positions in self.values.items()}
+        def control(name: str, positions: list):
+            settings = dict(options=[(str(value), value) for value in positions], value=self.start[name],
+                            description=self.labels[name], style={"description_width": "initial"})
+            if self._words(name):
+                return ipywidgets.ToggleButtons(**settings)
+            return ipywidgets.SelectionSlider(**settings, continuous_update=False,
+                                              layout=ipywidgets.Layout(width="95%", max_width="560px"))
+
+        sliders = {name: control(name, positions) for name, positions in self.values.items()}
         picture = ipywidgets.HTML()
 
         def redraw(_=None) -> None:
@@ -129,8 +149,6 @@ class predict:
         return {"text/html": self.html(), "text/plain": f"Predict first: {self.question} ({' / '.join(self.options)})"}
 
     def html(self) -> str:
-        import hashlib
-
         group = "predict-" + hashlib.sha1(self.question.encode()).hexdigest()[:8]
         # Shown by a style rule, so that it works on a page without a kernel and in a notebook without the page's script.
         rule = f"<style>.{group} p.predict-reply{{display:none}}" + "".join(
@@ -143,3 +161,77 @@ class predict:
         return (f'{rule}<fieldset class="predict {group}"><legend>Predict first</legend>'
                 f'<p class="predict-question">{escape(self.question)}</p>{inputs}'
                 f'<div aria-live="polite">{replies}</div></fieldset>')  # read aloud when it appears
+
+
+def _key(text: str) -> str:
+    return hashlib.sha1(text.encode()).hexdigest()[:8]
+
+
+class question:
+    """Ask the reader to choose before the run; shown at once. The page keeps the choice, holds back what follows until there is
+    one (or the reader asks to see it without), and compares it with the ``outcome``."""
+
+    def __init__(self, text: str, options: Sequence[str]) -> None:
+        from IPython.display import display
+
+        if len(options) < 2:
+            raise ValueError(f"a question needs at least 2 options to choose from, got {len(options)}")
+        self.text, self.options = text, list(options)
+        display(self)
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        return {"text/html": self.html(), "text/plain": f"Predict first: {self.text} ({' / '.join(self.options)})",
+                MIME: {"questions": [_key(self.text)]}}
+
+    def html(self) -> str:
+        key = _key(self.text)
+        inputs = "".join(f'<label><input type="radio" name="question-{key}" value="{escape(option)}"> {escape(option)}</label>'
+                         for option in self.options)
+        return (f'<fieldset class="predict" data-question="{key}"><legend>Predict first</legend>'
+                f'<p class="predict-question">{escape(self.text)}</p>{inputs}</fieldset>')
+
+
+class outcome:
+    """What was measured of a question; shown at once."""
+
+    def __init__(self, text: str, answer: str) -> None:
+        from IPython.display import display
+
+        self.text, self.answer = text, answer
+        display(self)
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        return {"text/html": f'<p class="outcome" data-question="{_key(self.text)}" data-answer="{escape(self.answer)}">'
+                             f"<strong>Measured:</strong> {escape(self.answer)}.</p>",
+                "text/plain": f"Measured: {self.answer}"}
+
+
+class remember:
+    """A question about an earlier chapter, with a reply to each answer. The build fails where the claim that decides it no longer
+    has that verdict.
+
+    Args:
+        text: what the reader is asked.
+        options: ``{answer: reply}``, two or more.
+        answer: the right one.
+        claim, verdict: the claim that decides it, and what it is.
+    """
+
+    def __init__(self, text: str, options: dict[str, str], answer: str, claim: str, verdict: str = "supported") -> None:
+        if len(options) < 2 or answer not in options:
+            raise ValueError(f"remember needs 2 options or more, and {answer!r} to be one of {list(options)}")
+        self.text, self.options, self.answer, self.claim, self.verdict = text, options, answer, claim, verdict
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        return {"text/html": self.html(), "text/plain": f"Do you remember? {self.text} ({' / '.join(self.options)})",
+                MIME: {"questions": [_key(self.text)], "remembered": [{"claim": self.claim, "verdict": self.verdict}]}}
+
+    def html(self) -> str:
+        key = _key(self.text)
+        inputs = "".join(f'<label><input type="radio" name="question-{key}" value="{escape(option)}"> {escape(option)}</label>'
+                         for option in self.options)
+        replies = "".join(f'<p data-reply="{escape(option)}">{"<strong>Right.</strong> " if option == self.answer else ""}'
+                          f"{escape(reply)}</p>" for option, reply in self.options.items())
+        return (f'<fieldset class="predict remember" data-question="{key}" data-answer="{escape(self.answer)}">'
+                f'<legend>Do you remember?</legend><p class="predict-question">{escape(self.text)}</p>{inputs}'
+                f'<details><summary>Answer</summary>{replies}</details></fieldset>')

@@ -145,7 +145,7 @@ def checks_source(module) -> bytes:
 
 
 def grade(exercise: str, folder: Path, table_path: Path, *, jobs: int = 0, seed: int | None = None,
-          timeout: float = 10.0, unsafe: bool = False, retry: bool = False,
+          timeout: float = 20.0, unsafe: bool = False, retry: bool = False,
           progress=lambda done, of, row: None) -> Table:  # fmt: skip
     """Grades every notebook in `folder` into the CSV `table_path`.
 

@@ -21,8 +21,8 @@ METADATA = {
 def canonical(notebook) -> str:
     """The one way a notebook is written here: no outputs, no counts, no editor's metadata."""
     for cell in notebook.cells:
-        tags = cell.metadata.get("tags")
-        cell.metadata = {"tags": tags} if tags else {}
+        # What a cell is for, and what its folded code is called.
+        cell.metadata = {name: cell.metadata[name] for name in ("mystnb", "tags") if cell.metadata.get(name)}
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     notebook.metadata = nbformat.from_dict(METADATA)

@@ -30,13 +30,19 @@ HOW_TO_INSTALL = (
     "sudo dnf install bubblewrap (Fedora). It exists for Linux only; elsewhere grade in a Linux machine or container. "
     "--unsafe grades without it: only for code you would run yourself."
 )
+# Being installed is not enough: Ubuntu 24.04, for one, forbids what bubblewrap is made of.
+HOW_TO_ALLOW = (
+    "bubblewrap needs user namespaces. On Ubuntu allow them: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 "
+    "(until the next start of the machine), or give bwrap an AppArmor profile with `userns`. Some containers forbid them "
+    "altogether: grade elsewhere then, or use --unsafe for code you would run yourself."
+)
 
 
 @dataclass(frozen=True)
 class Limits:
     """What one submission may use. Seconds of wall time for a step (a cell, a call) and in all; bytes; processes."""
 
-    step: float = 10.0
+    step: float = 20.0  # the slowest cell of a master takes nine on one slow core
     memory: int = 2**30
     file_size: int = 2**26
     scratch: int = 2**27
@@ -69,13 +75,13 @@ def check_sandbox(unsafe: bool) -> None:
     if not unsafe and not shutil.which("bwrap"):
         raise GradingError(HOW_TO_INSTALL)
     argv, _ = command(Limits(), unsafe, 0, [sys.executable, "-c", ""])
-    tried = subprocess.run(argv, capture_output=True, text=True)
-    if tried.returncode:
-        said = tried.stderr.strip().splitlines() or ["no reason given"]
-        raise GradingError(
-            f"the sandbox does not start ({said[-1]}). bubblewrap needs user namespaces, which some containers forbid: "
-            "grade on a machine that allows them, or use --unsafe for code you would run yourself."
-        )
+    try:
+        tried = subprocess.run(argv, capture_output=True, encoding="utf-8", errors="replace", timeout=STARTING)
+        said = "" if tried.returncode == 0 else (tried.stderr.strip().splitlines() or [f"exit code {tried.returncode}"])[-1]
+    except (OSError, subprocess.TimeoutExpired) as error:
+        said = str(error)
+    if said:
+        raise GradingError(f"the sandbox does not start ({said}). {HOW_TO_ALLOW}")
 
 
 def visible() -> list[Path]:

@@ -1,12 +1,29 @@
 """Batch normalization, as in Ioffe & Szegedy 2015."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from bncourse.norms.checks import along, check_channels, check_dtype, widened
+from bncourse.norms.checks import along, as_one_node, centred, check_channels, check_dtype, check_eps, check_finite, widened
 
 
-class BatchNorm(nn.Module):
+class _AnyAxes(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
+    """Parameters, buffers and how they are saved and loaded, from torch; and whoever asks for one of its three layers by type
+    (``torch.optim.swa_utils.update_bn``, tools that freeze or synchronize) finds ours."""
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
+                 track_running_stats: bool = True, device=None, dtype=None, *, bias: bool = True) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        if not bias:
+            self.bias = None  # Not every torch takes it as an argument.
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        if not 2 <= x.dim() <= 5:
+            raise ValueError(f"needs (N, C) to (N, C, D, H, W), 2 to 5 axes, got shape {tuple(x.shape)}")
+
+
+class BatchNorm(_AnyAxes):
     """Batch normalization for ``(N, C)``, ``(N, C, L)``, ``(N, C, H, W)`` and ``(N, C, D, H, W)`` input.
 
     Twin of ``torch.nn.BatchNorm1d``, ``2d`` and ``3d`` at once: every axis but the second is averaged over.
@@ -23,69 +40,37 @@ class BatchNorm(nn.Module):
 
     Raises (in ``forward``):
         TypeError: input that is not floating point, or of another precision than the parameters.
-        ValueError: wrong number of axes or channels; fewer than two values per channel when the statistics come from
-            the batch; NaN or infinity in the batch.
+        ValueError: wrong number of axes or channels; and where the statistics come from the batch, one value per channel, NaN
+            or infinity in the batch, an eps that is not positive.
     """
 
     # A reader's own network should stop at the first NaN. One of many trained side by side must not stop the others:
     # ``train`` switches this off on its copies, and counts the run as diverged.
     refuse_nonfinite = True
 
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
-                 track_running_stats: bool = True, device=None, dtype=None, *, bias: bool = True) -> None:
-        super().__init__()
-        self.num_features = num_features
-        self.eps = eps
-        self.momentum = momentum
-        self.affine = affine
-        self.track_running_stats = track_running_stats
-
-        def per_channel() -> Tensor:
-            return torch.empty(num_features, device=device, dtype=dtype)
-
-        self.weight = nn.Parameter(per_channel()) if affine else None
-        self.bias = nn.Parameter(per_channel()) if affine and bias else None
-        # Buffers, not plain attributes: they must travel with state_dict(), .to(device) and deepcopy.
-        self.register_buffer("running_mean", per_channel() if track_running_stats else None)
-        self.register_buffer("running_var", per_channel() if track_running_stats else None)
-        self.register_buffer("num_batches_tracked",
-                             torch.tensor(0, dtype=torch.long, device=device) if track_running_stats else None)
-        self.reset_parameters()
-
-    def reset_running_stats(self) -> None:
-        if self.track_running_stats:
-            self.running_mean.zero_()
-            self.running_var.fill_(1)
-            self.num_batches_tracked.zero_()
-
-    def reset_parameters(self) -> None:
-        self.reset_running_stats()
-        if self.weight is not None:
-            nn.init.ones_(self.weight)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
-
+    @as_one_node
     def forward(self, x: Tensor) -> Tensor:
         use_batch = self.training or self.running_mean is None
-        self._check(x, use_batch)
-        x_wide = widened(x)
+        count = self._check(x, use_batch)
+        wide = widened(x)
 
         if use_batch:
-            axes = [axis for axis in range(x.dim()) if axis != 1]
-            # One pass over centred values. E[x^2] - E[x]^2 would cancel to garbage, even below zero, for a large mean.
-            var, mean = torch.var_mean(x_wide, axes, correction=0)
+            rest, mean, var = centred(wide, [axis for axis in range(x.dim()) if axis != 1])
+            if self.refuse_nonfinite and count:
+                check_finite(mean)
             if self.training and self.track_running_stats and self.running_mean is not None:
-                self._update_running(mean, var, count=x.numel() // self.num_features)
+                self._update_running(mean.flatten(), var.flatten(), count)
         else:
-            mean, var = self.running_mean.to(x_wide.dtype), self.running_var.to(x_wide.dtype)
+            rest = wide - along(x, self.running_mean.to(wide.dtype))
+            var = along(x, self.running_var.to(wide.dtype))
 
-        mean, var, weight, bias = (None if own is None else along(x, own) for own in (mean, var, self.weight, self.bias))
-        return self.normalize(x_wide, mean, var, self.eps, weight, bias).to(x.dtype)
+        weight, bias = (None if own is None else along(x, own) for own in (self.weight, self.bias))
+        return self.normalize(rest, var, self.eps, weight, bias).to(x.dtype)
 
     @staticmethod
-    def normalize(x: Tensor, mean: Tensor, var: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-        """The formula itself, for statistics, weight (gamma) and bias (beta) that broadcast along x."""
-        y = (x - mean) / torch.sqrt(var + eps)
+    def normalize(rest: Tensor, var: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """The formula itself, for ``rest`` = x - mean, and variance, weight (gamma) and bias (beta) that broadcast along it."""
+        y = rest / torch.sqrt(var + eps)
         if weight is not None:
             y = y * weight
         if bias is not None:
@@ -94,35 +79,32 @@ class BatchNorm(nn.Module):
 
     @torch.no_grad()  # Otherwise the buffers would hold on to the graph of every batch ever seen.
     def _update_running(self, mean: Tensor, var: Tensor, count: int) -> None:
+        """Take in the statistics of a batch of ``count`` values per channel; of an empty one there are none."""
         self.num_batches_tracked += 1
-        weight = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+        if count == 0:
+            return
+        weight = newest(self, mean)
         unbiased = var * (count / (count - 1))  # The batch is normalized by var; the population is estimated by this.
         self.running_mean += weight * (mean - self.running_mean)
         self.running_var += weight * (unbiased - self.running_var)
 
-    def _check(self, x: Tensor, use_batch: bool) -> None:
-        name, shape = type(self).__name__, tuple(x.shape)
+    def _check(self, x: Tensor, use_batch: bool) -> int:
+        """How many values x has per channel, if nothing is wrong with it."""
+        name = type(self).__name__
         check_dtype(name, x, self.weight if self.weight is not None else self.running_mean)
         check_channels(name, x, self.num_features)
-        values = x.numel() // self.num_features
-        if use_batch and values < 2:
+        check_eps(name, self.eps, zero=not use_batch)
+        count = x.shape[0] * math.prod(x.shape[2:])
+        if use_batch and count == 1:
             raise ValueError(f"batch of {x.shape[0]}: batch statistics need at least 2 values per channel (got shape "
-                             f"{shape}); use a larger batch, eval mode with running statistics, or GroupNorm")
-        if self.refuse_nonfinite and not torch.isfinite(x).all():
-            per_channel = ~torch.isfinite(x.detach()).movedim(1, 0).flatten(1).all(1)
-            channels = per_channel.nonzero().flatten().tolist()
-            raise ValueError(f"NaN or infinity in the batch, channels {channels[:5]}{'...' if len(channels) > 5 else ''}: "
-                             "one such value spoils every output of its channel and the running statistics for good; "
-                             "look for what produced it (often a learning rate that is too large)")
-
-    def extra_repr(self) -> str:
-        return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-                f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}")
+                             f"{tuple(x.shape)}); use a larger batch, eval mode with running statistics, or GroupNorm")
+        return count
 
 
-class FusedBatchNorm(nn.BatchNorm1d):
+def newest(layer: nn.Module, like: Tensor) -> float | Tensor:
+    """The weight of the newest batch in running statistics, which ``num_batches_tracked`` has counted already."""
+    return 1 / layer.num_batches_tracked.to(like.dtype) if layer.momentum is None else layer.momentum
+
+
+class FusedBatchNorm(_AnyAxes):
     """``BatchNorm`` on torch's fused kernel; like ours, one layer for 2 to 5 axes."""
-
-    def _check_input_dim(self, x: Tensor) -> None:
-        if not 2 <= x.dim() <= 5:
-            raise ValueError(f"needs (N, C) to (N, C, D, H, W), 2 to 5 axes, got shape {tuple(x.shape)}")

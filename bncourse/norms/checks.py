@@ -1,7 +1,10 @@
-"""What every normalizer asks of its input, and the two small things they all do with tensors."""
+"""What every normalizer asks of its input, and the small things they all do with tensors."""
+
+import functools
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx, nn
 
 
 def check_dtype(name: str, x: Tensor, own: Tensor | None) -> None:
@@ -34,6 +37,52 @@ def check_channels(name: str, x: Tensor, channels: int, argument: str = "num_fea
                          f"set {argument}={x.shape[1]}, or move the channels to axis 1")
 
 
+def check_eps(name: str, eps: float | None, zero: bool) -> None:
+    """Refuse an eps below zero, the root of which is NaN, and unless ``zero`` is allowed, zero: the channel may be constant.
+
+    Raises:
+        ValueError: says which eps.
+    """
+    if eps is not None and not (eps > 0 or zero and eps == 0):
+        raise ValueError(f"{name}: eps must be {'at least 0' if zero else 'positive'}, but got {eps}: it is added to a variance "
+                         "before the root is taken; 1e-5 is usual")
+
+
+def check_finite(mean: Tensor) -> None:
+    """Refuse a batch with NaN or infinity, by what that made of the C means of its channels: no pass over the data.
+
+    While torch compiles, exports or traces, on meta and fake tensors and under vmap there are no numbers to look at.
+
+    Raises:
+        ValueError: says which channels.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return
+    finite = torch.isfinite(mean.detach().flatten())
+    try:
+        if finite.all():
+            return
+    except RuntimeError:  # There is nothing behind this tensor that could be true or false.
+        return
+    channels = (~finite).nonzero().flatten().tolist()
+    raise ValueError(f"NaN or infinity in the batch, channels {channels[:5]}{'...' if len(channels) > 5 else ''} (or values too "
+                     "large to add up): one such value spoils every output of its channel and the running statistics for "
+                     "good; look for what produced it (often a learning rate that is too large)")
+
+
+def as_one_node(forward: Callable[[nn.Module, Tensor], Tensor]) -> Callable[[nn.Module, Tensor], Tensor]:
+    """Let ``torch.fx`` write this ``forward`` down as one call of the layer, as it does for those of torch: it decides by the
+    shape of its input, which is not known there."""
+    @functools.wraps(forward)
+    def traced(self, x):
+        if isinstance(x, fx.Proxy):
+            return x.tracer.create_proxy("call_module", x.tracer.path_of_module(self), (x,), {})
+        return forward(self, x)
+    # torch.compile counts how often it compiled a piece of code, and gives up at eight: each layer has a copy.
+    traced.__code__ = traced.__code__.replace(co_name=forward.__qualname__)
+    return traced
+
+
 def widened(x: Tensor) -> Tensor:
     """At least float32: half precision has too few digits to add up many values in."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
@@ -42,3 +91,14 @@ def widened(x: Tensor) -> Tensor:
 def along(x: Tensor, per_channel: Tensor) -> Tensor:
     """Reshape C values so that they broadcast along the channel axis of x, (N, C, ...)."""
     return per_channel.reshape(1, -1, *[1] * (x.dim() - 2))
+
+
+def centred(x: Tensor, axes: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """x without its mean over ``axes``, that mean, and the variance (divided by n, not n - 1); both keep the axes.
+
+    Of the centred values: E[x²] - E[x]² would cancel to garbage, even below zero, for a large mean. ``torch.var_mean`` is as
+    exact, and over several axes takes ten times as long on a CPU.
+    """
+    mean = x.mean(axes, keepdim=True)
+    rest = x - mean
+    return rest, mean, rest.square().mean(axes, keepdim=True)

@@ -1,16 +1,17 @@
 """Normalizers that look at one example at a time: what else is in the batch does not matter, training or not."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from bncourse.norms.checks import along, check_channels, check_dtype, widened
+from bncourse.norms.checks import along, as_one_node, centred, check_channels, check_dtype, check_eps, widened
 
 
 def _standardized(x: Tensor, axes: Sequence[int], eps: float) -> Tensor:
-    var, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
-    return (x - mean) / torch.sqrt(var + eps)
+    rest, _, var = centred(x, axes)
+    return rest / torch.sqrt(var + eps)
 
 
 def _of_size_one(x: Tensor, axes: Sequence[int], eps: float | Tensor | None) -> Tensor:
@@ -18,7 +19,13 @@ def _of_size_one(x: Tensor, axes: Sequence[int], eps: float | Tensor | None) -> 
     return x / torch.sqrt(x.square().mean(axes, keepdim=True) + eps)
 
 
-class LayerNorm(nn.Module):
+def _scaled_and_shifted(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    if weight is not None:
+        y = y * weight
+    return y if bias is None else y + bias
+
+
+class LayerNorm(nn.LayerNorm):
     """Layer normalization over the last axes, (*, *normalized_shape). Twin of ``torch.nn.LayerNorm``.
 
     Source: Ba, Kiros & Hinton 2016, equation 3.
@@ -28,59 +35,44 @@ class LayerNorm(nn.Module):
         elementwise_affine: learn a weight and, with ``bias``, a bias for every value of ``normalized_shape``.
     Raises (in ``forward``):
         TypeError: input that is not floating point, or of another precision than the parameters.
-        ValueError: input that does not end in ``normalized_shape``; only one value to normalize.
+        ValueError: input that does not end in ``normalized_shape``; only one value to normalize; an eps below zero.
     """
 
-    def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-5, elementwise_affine: bool = True,
-                 bias: bool = True, device=None, dtype=None) -> None:
-        super().__init__()
-        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-        self.eps, self.elementwise_affine = eps, elementwise_affine
-
-        def per_value(value: float) -> nn.Parameter:
-            return nn.Parameter(torch.full(self.normalized_shape, value, device=device, dtype=dtype))
-
-        self.weight = per_value(1.0) if elementwise_affine else None
-        self.bias = per_value(0.0) if elementwise_affine and bias else None
-
+    @as_one_node
     def forward(self, x: Tensor) -> Tensor:
-        check_dtype(type(self).__name__, x, self.weight)
-        axes = list(range(-len(self.normalized_shape), 0))
-        if tuple(x.shape[-len(axes):]) != self.normalized_shape:
-            raise ValueError(f"{type(self).__name__} was built for input that ends in {self.normalized_shape}, got shape "
-                             f"{tuple(x.shape)}; for channels on axis 1 use GroupNorm(1, num_channels)")
-        if torch.Size(self.normalized_shape).numel() < 2:
-            raise ValueError(f"{type(self).__name__} of one value per example (normalized_shape={self.normalized_shape}): "
-                             "normalized, nothing but its sign would be left; normalize over more axes")
-        y = self._normalized(widened(x), axes)
-        if self.weight is not None:
-            y = y * self.weight
-        if self.bias is not None:
-            y = y + self.bias
-        return y.to(x.dtype)
-
-    def _normalized(self, x: Tensor, axes: Sequence[int]) -> Tensor:
-        return _standardized(x, axes, self.eps)
-
-    def extra_repr(self) -> str:
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        axes = _last_axes(self, x)
+        y = _standardized(widened(x).contiguous(), axes, self.eps)
+        return _scaled_and_shifted(y, self.weight, self.bias).to(x.dtype)
 
 
-class RMSNorm(LayerNorm):
+class RMSNorm(nn.RMSNorm):
     """x / root mean square of x, over the last axes: layer normalization without the mean. Twin of ``torch.nn.RMSNorm``.
 
-    ``eps=None`` takes the smallest step of the input's precision. Source: Zhang & Sennrich 2019, equation 4.
+    ``eps=None`` takes the smallest step of the input's precision. Errors as ``LayerNorm``.
+    Source: Zhang & Sennrich 2019, equation 4.
     """
 
-    def __init__(self, normalized_shape: int | Sequence[int], eps: float | None = None, elementwise_affine: bool = True,
-                 device=None, dtype=None) -> None:
-        super().__init__(normalized_shape, eps, elementwise_affine, bias=False, device=device, dtype=dtype)
-
-    def _normalized(self, x: Tensor, axes: Sequence[int]) -> Tensor:
-        return _of_size_one(x, axes, self.eps)
+    @as_one_node
+    def forward(self, x: Tensor) -> Tensor:
+        axes = _last_axes(self, x)
+        return _scaled_and_shifted(_of_size_one(widened(x), axes, self.eps), self.weight, None).to(x.dtype)
 
 
-class GroupNorm(nn.Module):
+def _last_axes(layer: nn.LayerNorm | nn.RMSNorm, x: Tensor) -> list[int]:
+    """The axes of x to normalize over, if nothing is wrong with it."""
+    name, shape = type(layer).__name__, layer.normalized_shape
+    check_dtype(name, x, layer.weight)
+    check_eps(name, layer.eps, zero=True)
+    if tuple(x.shape[-len(shape):]) != shape:
+        raise ValueError(f"{name} was built for input that ends in {shape}, got shape {tuple(x.shape)}; for channels on axis 1 "
+                         "use GroupNorm(1, num_channels)")
+    if math.prod(shape) == 1:
+        raise ValueError(f"{name} of one value per example (normalized_shape={shape}): normalized, nothing but its sign would "
+                         "be left; normalize over more axes")
+    return list(range(-len(shape), 0))
+
+
+class GroupNorm(nn.GroupNorm):
     """Group normalization of (N, C, ...): each example, over the positions and channels of one group at a time. Twin of
     ``torch.nn.GroupNorm``.
 
@@ -89,7 +81,7 @@ class GroupNorm(nn.Module):
 
     Raises:
         ValueError: groups that do not divide the channels; (in ``forward``) wrong number of channels or axes, only one value
-            in a group.
+            in a group, an eps below zero.
         TypeError: (in ``forward``) input that is not floating point, or of another precision than the parameters.
     """
 
@@ -98,35 +90,31 @@ class GroupNorm(nn.Module):
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, device=None, dtype=None, *,
                  bias: bool = True) -> None:
-        super().__init__()
         if num_groups < 1 or num_channels % num_groups:
             divisors = [groups for groups in range(1, num_channels + 1) if num_channels % groups == 0]
-            raise ValueError(f"{num_channels} channels do not divide into {num_groups} groups of one size; "
+            raise ValueError(f"num_channels ({num_channels}) must be divisible by num_groups ({num_groups}); "
                              f"num_groups can be {', '.join(map(str, divisors))}")
-        self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
-        self.weight = nn.Parameter(torch.ones(num_channels, device=device, dtype=dtype)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(num_channels, device=device, dtype=dtype)) if affine and bias else None
+        super().__init__(num_groups, num_channels, eps, affine, device, dtype)
+        if not bias:
+            self.bias = None  # Not every torch takes it as an argument.
 
+    @as_one_node
     def forward(self, x: Tensor) -> Tensor:
         name = type(self).__name__
         check_dtype(name, x, self.weight)
         check_channels(name, x, self.num_channels, "num_channels")
-        groups = widened(x).reshape(len(x), self.num_groups, x.shape[1:].numel() // self.num_groups)
-        if groups.shape[2] < 2:
+        check_eps(name, self.eps, zero=True)
+        if self.num_channels // self.num_groups * math.prod(x.shape[2:]) == 1:
             raise ValueError(f"{name} with one value in a group (shape {tuple(x.shape)}, {self.num_groups} groups): normalized, "
                              "nothing but its sign would be left; use fewer groups")
-        y = self._normalized(groups).reshape(x.shape)
-        if self.weight is not None:
-            y = y * along(x, self.weight)
-        if self.bias is not None:
-            y = y + along(x, self.bias)
-        return y.to(x.dtype)
+        # A view: in whatever order the numbers lie in memory, they stay in it.
+        groups = widened(x).unflatten(1, (self.num_groups, self.num_channels // self.num_groups))
+        y = self._normalized(groups, list(range(2, groups.dim()))).flatten(1, 2)
+        weight, bias = (None if own is None else along(x, own) for own in (self.weight, self.bias))
+        return _scaled_and_shifted(y, weight, bias).to(x.dtype)
 
-    def _normalized(self, groups: Tensor) -> Tensor:
-        return _standardized(groups, [2], self.eps)
-
-    def extra_repr(self) -> str:
-        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
+    def _normalized(self, groups: Tensor, axes: Sequence[int]) -> Tensor:
+        return _standardized(groups, axes, self.eps)
 
 
 class ChannelRMSNorm(GroupNorm):
@@ -137,81 +125,75 @@ class ChannelRMSNorm(GroupNorm):
                  dtype=None) -> None:
         super().__init__(num_groups, num_channels, eps, affine, device, dtype, bias=False)
 
-    def _normalized(self, groups: Tensor) -> Tensor:
-        return _of_size_one(groups, [2], self.eps)
+    def _normalized(self, groups: Tensor, axes: Sequence[int]) -> Tensor:
+        return _of_size_one(groups, axes, self.eps)
 
 
-class InstanceNorm(nn.Module):
-    """Instance normalization of (N, C, L), (N, C, H, W) or (N, C, D, H, W): each example and channel over its own positions.
+class _AnyPositions(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d):
+    """What torch's three layers hold, how it is saved and loaded, and their types."""
 
-    Twin of ``torch.nn.InstanceNorm1d``, ``2d`` and ``3d``, defaults included: no scale, no running statistics. With
-    ``track_running_stats`` evaluation uses them; they average the statistics of the instances.
-    Source: Ulyanov, Vedaldi & Lempitsky 2016, equation 4.
-
-    Raises (in ``forward``):
-        ValueError: one value per channel of an example, as in (N, C): normalized, every value would be the same. Wrong number
-            of channels.
-        TypeError: input that is not floating point, or of another precision than the parameters.
-    """
-
+    # Examples are told apart by axis 0, where a stack of networks does not have them.
     examples_first = True
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = False,
                  track_running_stats: bool = False, device=None, dtype=None, *, bias: bool = True) -> None:
-        super().__init__()
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
-        self.affine, self.track_running_stats = affine, track_running_stats
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        if not bias:
+            self.bias = None  # Not every torch takes it as an argument.
 
-        def per_channel(value: float) -> Tensor:
-            return torch.full((num_features,), value, device=device, dtype=dtype)
-
-        self.weight = nn.Parameter(per_channel(1.0)) if affine else None
-        self.bias = nn.Parameter(per_channel(0.0)) if affine and bias else None
-        self.register_buffer("running_mean", per_channel(0.0) if track_running_stats else None)
-        self.register_buffer("running_var", per_channel(1.0) if track_running_stats else None)
-        self.register_buffer("num_batches_tracked",
-                             torch.tensor(0, device=device) if track_running_stats else None)
-
-    def reset_running_stats(self) -> None:
-        if self.track_running_stats:
-            self.running_mean.zero_()
-            self.running_var.fill_(1)
-
+    @as_one_node
     def forward(self, x: Tensor) -> Tensor:
+        batch = self._as_batch(x)
+        y = self._apply_instance_norm(batch)
+        return y if batch.dim() == x.dim() else y[0]
+
+    def _as_batch(self, x: Tensor) -> Tensor:
+        """(N, C, ...), if nothing is wrong with x: as it came, or the one example (C, ...) as a batch."""
+        name = type(self).__name__
+        check_dtype(name, x, self.weight if self.weight is not None else self.running_mean)
+        check_eps(name, self.eps, zero=True)
+        if 2 <= x.dim() <= 4 and x.shape[1] != self.num_features == x.shape[0]:
+            x = x[None]
         own = self.training or not self.track_running_stats
-        _check_instances(self, x, own)
-        wide, axes = widened(x), list(range(2, x.dim()))
-        if own:
-            y = _standardized(wide, axes, self.eps)
-            if self.track_running_stats:
-                self._update_running(wide, axes)
+        if own and x.dim() >= 2 and math.prod(x.shape[2:]) == 1:
+            raise ValueError(f"instance norm on one value per channel of an example (shape {tuple(x.shape)}): normalized, every "
+                             "value would be the same; use more positions, or layer or group normalization")
+        check_channels(name, x, self.num_features, axes=3)
+        return x
+
+
+class InstanceNorm(_AnyPositions):
+    """Instance normalization of (N, C, L), (N, C, H, W) or (N, C, D, H, W): each example and channel over its own positions.
+
+    Twin of ``torch.nn.InstanceNorm1d``, ``2d`` and ``3d``, defaults included: no scale, no running statistics. With
+    ``track_running_stats`` evaluation uses them; they average the statistics of the instances. One example without a batch
+    axis, (C, L), (C, H, W) or (C, D, H, W), is taken for one where axis 1 does not have C entries and axis 0 has.
+    Source: Ulyanov, Vedaldi & Lempitsky 2016, equation 4.
+
+    Raises (in ``forward``):
+        ValueError: one value per channel of an example, as in (N, C): normalized, every value would be the same. Wrong number
+            of channels; an eps below zero.
+        TypeError: input that is not floating point, or of another precision than the parameters.
+    """
+
+    def _apply_instance_norm(self, x: Tensor) -> Tensor:
+        wide = widened(x).contiguous()
+        if self.training or not self.track_running_stats:
+            rest, mean, var = centred(wide, list(range(2, x.dim())))
+            if self.track_running_stats and x.numel():
+                self._update_running(mean.flatten(1), var.flatten(1), math.prod(x.shape[2:]))
         else:
-            y = (wide - along(x, self.running_mean)) / torch.sqrt(along(x, self.running_var) + self.eps)
-        if self.weight is not None:
-            y = y * along(x, self.weight)
-        if self.bias is not None:
-            y = y + along(x, self.bias)
-        return y.to(x.dtype)
+            rest, var = wide - along(x, self.running_mean), along(x, self.running_var)
+        weight, bias = (None if own is None else along(x, own) for own in (self.weight, self.bias))
+        return _scaled_and_shifted(rest / torch.sqrt(var + self.eps), weight, bias).to(x.dtype)
 
     @torch.no_grad()
-    def _update_running(self, x: Tensor, axes: list[int]) -> None:
-        var, mean = torch.var_mean(x, axes)  # unbiased, as torch keeps it
+    def _update_running(self, mean: Tensor, var: Tensor, count: int) -> None:
+        """Take in mean and variance of each instance, (N, C), over ``count`` positions."""
         momentum = self.momentum or 0.0  # torch: without a momentum they stay as they are
+        unbiased = var * (count / (count - 1))
         self.running_mean += momentum * (mean.mean(0) - self.running_mean)
-        self.running_var += momentum * (var.mean(0) - self.running_var)
-
-    def extra_repr(self) -> str:
-        return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-                f"track_running_stats={self.track_running_stats}")
-
-
-def _check_instances(layer: nn.Module, x: Tensor, own: bool) -> None:
-    name = type(layer).__name__
-    check_dtype(name, x, layer.weight if layer.weight is not None else layer.running_mean)
-    if own and (x.dim() == 2 or x.dim() > 2 and x[:, :1].numel() == len(x)):
-        raise ValueError(f"instance norm on one value per channel of an example (shape {tuple(x.shape)}): normalized, every "
-                         "value would be the same; use more positions, or layer or group normalization")
-    check_channels(name, x, layer.num_features, axes=3)
+        self.running_var += momentum * (unbiased.mean(0) - self.running_var)
 
 
 class FilterResponseNorm(nn.Module):
@@ -241,10 +223,11 @@ class FilterResponseNorm(nn.Module):
         else:
             self.eps = eps
 
+    @as_one_node
     def forward(self, x: Tensor) -> Tensor:
         check_dtype(type(self).__name__, x, self.weight)
         check_channels(type(self).__name__, x, self.num_features)
-        if not self.learn_eps and x[:, :1].numel() == len(x):
+        if not self.learn_eps and math.prod(x.shape[2:]) == 1:
             raise ValueError(f"{type(self).__name__} on one value per channel of an example (shape {tuple(x.shape)}): nothing "
                              "but its sign would be left; set learn_eps=True, as its authors do for such layers")
         eps = along(x, self.eps.abs()) if self.learn_eps else abs(self.eps)
@@ -267,6 +250,7 @@ class TLU(nn.Module):
         self.num_features = num_features
         self.tau = nn.Parameter(torch.zeros(num_features))
 
+    @as_one_node
     def forward(self, x: Tensor) -> Tensor:
         check_dtype(type(self).__name__, x, self.tau)
         check_channels(type(self).__name__, x, self.num_features)
@@ -282,11 +266,5 @@ class FusedGroupNorm(nn.GroupNorm):
     examples_first = True
 
 
-class FusedInstanceNorm(nn.InstanceNorm1d):
+class FusedInstanceNorm(_AnyPositions):
     """``InstanceNorm`` on torch's fused kernel; like ours, one layer for 3 to 5 axes."""
-
-    examples_first = True
-
-    def forward(self, x: Tensor) -> Tensor:
-        _check_instances(self, x, self.training or not self.track_running_stats)
-        return self._apply_instance_norm(x)

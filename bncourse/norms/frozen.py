@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from bncourse.norms.batch import BatchNorm
-from bncourse.norms.checks import along
+from bncourse.norms.checks import along, centred, check_finite, widened
 
 
 class FrozenBatchNorm(nn.Module):
@@ -26,11 +26,16 @@ class FrozenBatchNorm(nn.Module):
         self.register_buffer("is_set", torch.tensor(False))
 
     def forward(self, x: Tensor) -> Tensor:
-        BatchNorm._check(self, x, use_batch=not self.is_set)
-        if not self.is_set:
-            var, mean = torch.var_mean(x.detach(), [axis for axis in range(x.dim()) if axis != 1], correction=0)
-            self.mean.copy_(mean)
-            self.var.copy_(var)
+        first = not self.is_set
+        count = BatchNorm._check(self, x, use_batch=first)
+        wide = widened(x)
+        if first and count:
+            _, mean, var = centred(wide.detach(), [axis for axis in range(x.dim()) if axis != 1])
+            if self.refuse_nonfinite:
+                check_finite(mean)
+            self.mean.copy_(mean.flatten())
+            self.var.copy_(var.flatten())
             self.is_set.fill_(True)
-        x_hat = (x - along(x, self.mean)) / torch.sqrt(along(x, self.var) + self.eps)
-        return x_hat * along(x, self.weight) + along(x, self.bias)
+        y = BatchNorm.normalize(wide - along(x, self.mean), along(x, self.var), self.eps,
+                                along(x, self.weight), along(x, self.bias))
+        return y.to(x.dtype)

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bncourse.norms.batch import BatchNorm
-from bncourse.norms.checks import along, widened
+from bncourse.norms.batch import BatchNorm, newest
+from bncourse.norms.checks import along, as_one_node, check_finite, widened
 
 
 class LpNorm(nn.Module):
@@ -48,22 +48,27 @@ class LpNorm(nn.Module):
         self.running_norm.fill_(1)
         self.num_batches_tracked.zero_()
 
+    @as_one_node
     def forward(self, x: Tensor) -> Tensor:
-        BatchNorm._check(self, x, use_batch=self.training)
+        count = BatchNorm._check(self, x, use_batch=self.training)
         wide = widened(x)
         if self.training:
+            if not count:  # The empty batch has no norm; it is what comes out, and the averages stay.
+                return x * along(x, self.weight).to(x.dtype)
             axes = [axis for axis in range(x.dim()) if axis != 1]
-            mean = wide.mean(axes)
-            norm = self._average_norm(wide - along(x, mean) if self.centred else wide, axes)
+            mean = wide.mean(axes, keepdim=True)
+            rest = wide - mean
+            if self.refuse_nonfinite:
+                check_finite(mean)
+            norm = self._average_norm(rest if self.centred else wide, axes)
             with torch.no_grad():
                 self.num_batches_tracked += 1
-                weight = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
-                self.running_mean += weight * (mean - self.running_mean)
+                weight = newest(self, mean)
+                self.running_mean += weight * (mean.flatten() - self.running_mean)
                 self.running_norm += weight * (norm - self.running_norm)
         else:
-            mean, norm = self.running_mean, self.running_norm
-        y = (wide - along(x, mean)) / along(x, norm) * along(x, self.weight) + along(x, self.bias)
-        return y.to(x.dtype)
+            rest, norm = wide - along(x, self.running_mean), self.running_norm
+        return (rest / along(x, norm) * along(x, self.weight) + along(x, self.bias)).to(x.dtype)
 
     def _average_norm(self, y: Tensor, axes: list[int]) -> Tensor:
         if self.p == math.inf:

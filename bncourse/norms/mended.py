@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from bncourse.norms.batch import BatchNorm, FusedBatchNorm
-from bncourse.norms.checks import along, widened
+from bncourse.norms.batch import BatchNorm, FusedBatchNorm, newest
+from bncourse.norms.checks import along, as_one_node, centred, check_finite, widened
 
 
 class _GhostBatches:
@@ -19,10 +19,11 @@ class _GhostBatches:
         super().__init__(num_features, *args, **kwargs)
         self.ghost_size = ghost_size
 
+    @as_one_node
     def forward(self, x: Tensor) -> Tensor:
         if not self.training and self.running_mean is not None:
             return super().forward(x)
-        parts = x.tensor_split(max(1, len(x) // self.ghost_size)) if x.dim() else (x,)
+        parts = x.tensor_split(max(1, x.shape[0] // self.ghost_size)) if x.dim() else (x,)
         return torch.cat([super(_GhostBatches, self).forward(part) for part in parts])
 
     def extra_repr(self) -> str:
@@ -55,6 +56,10 @@ class BatchRenorm(nn.Module):
     that is averaged. With r_max = 1, d_max = 0 this is batch normalization; the paper starts there for 5,000 steps and then
     relaxes slowly to 3 and 5: set the two attributes as training goes on.
     Shapes, ``momentum`` and errors as ``BatchNorm``. Source: Ioffe 2017, Algorithm 1.
+
+    Raises (in ``forward``, beyond what ``BatchNorm`` raises):
+        RuntimeError: in training mode, a forward pass that is repeated while the gradient is computed, as by
+            ``torch.utils.checkpoint``: the running statistics have moved on in between, and the gradient would be another's.
     """
 
     refuse_nonfinite = True
@@ -77,27 +82,40 @@ class BatchRenorm(nn.Module):
         self.running_std.fill_(1)
         self.num_batches_tracked.zero_()
 
+    @as_one_node
     def forward(self, x: Tensor) -> Tensor:
-        BatchNorm._check(self, x, use_batch=self.training)
+        count = BatchNorm._check(self, x, use_batch=self.training)
         wide, mu, sigma = widened(x), along(x, self.running_mean), along(x, self.running_std)
         if self.training:
-            axes = [axis for axis in range(x.dim()) if axis != 1]
-            var, mu_B = torch.var_mean(wide, axes, correction=0, keepdim=True)
+            _check_first_time()
+            rest, mu_B, var = centred(wide, [axis for axis in range(x.dim()) if axis != 1])
+            if self.refuse_nonfinite and count:
+                check_finite(mu_B)
             sigma_B = torch.sqrt(var + self.eps)
             r = (sigma_B / sigma).detach().clamp(1 / self.r_max, self.r_max)
             d = ((mu_B - mu) / sigma).detach().clamp(-self.d_max, self.d_max)
-            x_hat = (wide - mu_B) / sigma_B * r + d
-            self._update_running(mu_B.flatten(), sigma_B.flatten())
+            x_hat = rest / sigma_B * r + d
+            self._update_running(mu_B.flatten(), sigma_B.flatten(), count)
         else:
             x_hat = (wide - mu) / sigma
         return (x_hat * along(x, self.weight) + along(x, self.bias)).to(x.dtype)
 
     @torch.no_grad()
-    def _update_running(self, mean: Tensor, std: Tensor) -> None:
+    def _update_running(self, mean: Tensor, std: Tensor, count: int) -> None:
         self.num_batches_tracked += 1
-        weight = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+        if count == 0:
+            return
+        weight = newest(self, mean)
         self.running_mean += weight * (mean - self.running_mean)
         self.running_std += weight * (std - self.running_std)
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, r_max={self.r_max}, d_max={self.d_max}"
+
+
+def _check_first_time() -> None:
+    """Refuse to be called from within a backward pass."""
+    if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+        raise RuntimeError("BatchRenorm in training mode cannot be computed a second time for the backward pass: its output depends "
+                           "on running statistics, which the first time has moved; leave it out of torch.utils.checkpoint, or "
+                           "use BatchNorm")

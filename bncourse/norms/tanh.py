@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from bncourse.norms.checks import along, check_channels, check_dtype
+from bncourse.norms.checks import along, as_one_node, check_channels, check_dtype, widened
 
 
 class DynamicTanh(nn.Module):
@@ -22,12 +22,14 @@ class DynamicTanh(nn.Module):
         self.weight = nn.Parameter(torch.ones(num_features))
         self.bias = nn.Parameter(torch.zeros(num_features))
 
+    @as_one_node
     def forward(self, x: Tensor) -> Tensor:
         check_dtype(type(self).__name__, x, self.weight)
         check_channels(type(self).__name__, x, self.num_features)
         # Networks computed together have an alpha each, for their own equal share of the channels.
         alpha = self.alpha.repeat_interleave(self.num_features // len(self.alpha))
-        return along(x, self.weight) * torch.tanh(along(x, alpha) * x) + along(x, self.bias)
+        y = along(x, self.weight) * torch.tanh(along(x, alpha) * widened(x)) + along(x, self.bias)
+        return y.to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, alpha_init={self.alpha_init}"

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from bncourse.norms.checks import centred, check_eps, widened
+
 
 def _other_axes(weight: Tensor, dim: int | Sequence[int]) -> list[int]:
     kept = [axis % weight.dim() for axis in ([dim] if isinstance(dim, int) else dim)]
@@ -73,13 +75,14 @@ class WeightStandardization(nn.Module):
     (Brock, De & Smith 2021, section 3; without their learned gain).
 
     Raises:
-        ValueError: one input, of which nothing is left when its mean is taken off.
+        ValueError: one input, of which nothing is left when its mean is taken off; an eps below zero.
     """
 
     normalizes_weights = True
 
     def __init__(self, eps: float = 1e-5, scaled: bool = False, dim: int | Sequence[int] = 0) -> None:
         super().__init__()
+        check_eps(type(self).__name__, eps, zero=True)
         self.eps, self.scaled, self.dim = eps, scaled, dim
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -88,9 +91,9 @@ class WeightStandardization(nn.Module):
         if fan_in < 2:
             raise ValueError(f"a weight of shape {tuple(weight.shape)} has 1 input for each output: standardized, nothing of "
                              "it is left; use a layer with more inputs, or weight normalization")
-        var, mean = torch.var_mean(weight, axes, correction=0, keepdim=True)
+        rest, _, var = centred(widened(weight), axes)
         scale = math.sqrt(2 / (1 - 1 / math.pi) / fan_in) if self.scaled else 1.0
-        return scale * (weight - mean) / torch.sqrt(var + self.eps)
+        return (scale * rest / torch.sqrt(var + self.eps)).to(weight.dtype)
 
     def stacked(self) -> "WeightStandardization":
         """The same for many weights of this shape along a new first axis."""

@@ -4,13 +4,20 @@ The *input of layer ℓ's nonlinearity*, called z in the course, is what comes o
 where there is one. Its drift during training is what Ioffe & Szegedy 2015 named internal covariate shift.
 """
 
+import weakref
+
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from bncourse.nets import Stack, activations
-from bncourse.train import untouched
+from bncourse.probes.again import Start
+from bncourse.train import Alone, untouched
+
+# Which axis of a module's output holds its units, by the name of the attribute that says how many there are.
+UNITS = {"out_channels": 1, "num_features": 1, "num_channels": 1,
+         "out_features": -1, "normalized_shape": -1, "embedding_dim": -1, "embed_dim": -1}
 
 
 @torch.no_grad()
@@ -18,31 +25,67 @@ def nonlinearity_inputs(net: nn.Module, x: Tensor) -> dict[int, Tensor]:
     """Run ``net`` on ``x`` and return z of every hidden layer: {layer: (M, units, B)}.
 
     For a ``Stack``, x is (M, B, features). A plain MLP takes (B, features) and counts as M = 1. Any network whose
-    nonlinearities are children called ``act1``, ``act2``, … will do; of an image, every position counts as an example.
+    nonlinearities are children called ``act1``, ``act2``, … will do, each called once, in whatever order; of an image or a
+    sequence, every position counts as an example. Which axis then holds the units is that of the layer or normalizer before.
 
     Raises:
-        ValueError: no child of such a name.
+        ValueError: no child of such a name, one under two names, one that is not called exactly once; z of three axes or more
+            behind nothing that says which are the units.
     """
-    kept = {}
-    layers = getattr(net, "layers", net)
+    layers = getattr(net, "layers", net) if isinstance(net, (Alone, Stack)) else net
     listened = activations(layers)
     if not listened:
         raise ValueError(f"{type(layers).__name__} has no hidden layer to look at: call its nonlinearities act1, act2, …")
+    for module in listened.values():
+        names = [f"act{layer}" for layer, other in listened.items() if other is module]
+        if len(names) > 1:
+            raise ValueError(f"{' and '.join(names)} are one and the same module, so which input belongs to which layer cannot be "
+                             "told: give every layer a nonlinearity of its own")
+    seen, units = {layer: [] for layer in listened}, []
+
+    def note_units(module, inputs, output):
+        found = [(axis, getattr(module, name)) for name, axis in UNITS.items() if hasattr(module, name)]
+        units[:] = found[:1] or units
 
     def keep(layer):
-        def hook(module, inputs):
-            z = inputs[0].detach()
-            kept[layer] = z.view(net.members, -1, z.shape[-1]) if isinstance(net, Stack) else z.movedim(1, 0).flatten(1)[None]
+        def hook(module, inputs, named):
+            z, *others = [value for value in (*inputs, *named.values()) if isinstance(value, Tensor)] or [None]
+            if z is None or others:
+                raise ValueError(f"act{layer} takes {len(others) + (z is not None)} tensors; a nonlinearity takes one")
+            seen[layer].append(_by_unit(net, z.detach(), units, layer))
         return hook
 
-    handles = [module.register_forward_pre_hook(keep(layer)) for layer, module in listened.items()]
+    handles = [module.register_forward_pre_hook(keep(layer), with_kwargs=True) for layer, module in listened.items()]
+    if not isinstance(net, Stack):
+        handles += [module.register_forward_hook(note_units) for module in layers.modules()
+                    if any(hasattr(module, name) for name in UNITS)]
+    start = Start(net, x.device)
     try:
-        with untouched(net):  # In training mode, running statistics would follow the probe's batch.
+        with untouched(net), start:  # In training mode, running statistics would follow the probe's batch.
             net(x)
     finally:
         for handle in handles:
             handle.remove()
-    return kept
+    if wrong := [f"act{layer} {len(inputs)} times" for layer, inputs in seen.items() if len(inputs) != 1]:
+        raise ValueError(f"one pass called {', '.join(wrong)}; a layer's nonlinearity is called once: give every place one of its "
+                         "own, and leave out those that are not used")
+    return {layer: seen[layer][0] for layer in sorted(seen)}
+
+
+def _by_unit(net: nn.Module, z: Tensor, units: list[tuple[int, int]], layer: int) -> Tensor:
+    """(M, units, B), in memory of its own: the nonlinearity, or what follows, may write over its input."""
+    if isinstance(net, Stack):
+        kept = z.view(net.members, -1, z.shape[-1])
+    elif z.dim() == 2:
+        kept = z.T[None]
+    else:
+        axis, count = units[0] if units else (None, None)
+        count = count[-1] if isinstance(count, (tuple, list)) else count
+        if z.dim() < 2 or axis is None or z.shape[axis] != count:
+            raise ValueError(f"act{layer} receives {tuple(z.shape)}, and which axis of it holds the units cannot be told from the "
+                             "layer before: call it where a linear layer, a convolution or a normalizer has just been")
+        kept = z.movedim(axis, 0).flatten(1)[None]
+    return kept.to(torch.promote_types(z.dtype, torch.float32), copy=True)
 
 
 class Moments:
@@ -55,17 +98,18 @@ class Moments:
     2018, Fig. 8, right-hand panels);
     ``mean_step``, ``sd_step``: |Δ| since the previous call, in units of the unit's standard deviation then; NaN unless that
     was one step earlier (Fig. 8, left).
-    It remembers; a step that is not later than the last one begins a new run (networks trained one after another share a
-    probe).
+    It remembers; another network, or a step that is not later than the last one, begins a new run (networks trained one after
+    another share a probe).
     """
 
     def __init__(self) -> None:
-        self.first, self.last, self.last_step = {}, {}, None
+        self.first, self.last, self.last_step, self.of = {}, {}, None, _nothing
 
     def __call__(self, net: nn.Module, x: Tensor, step: int) -> pd.DataFrame:
         rows = []
-        if self.last_step is not None and step <= self.last_step:
+        if self.of() is not net or step <= self.last_step:
             self.__init__()
+            self.of = weakref.ref(net)
         consecutive = self.last_step is not None and step == self.last_step + 1
         for layer, z in nonlinearity_inputs(net, x).items():
             mean, sd = z.mean(-1), z.std(-1)
@@ -81,6 +125,10 @@ class Moments:
             self.last[layer] = mean, sd
         self.last_step = step
         return pd.concat(rows, ignore_index=True)
+
+
+def _nothing() -> None:
+    """What a reference to no network gives."""
 
 
 def _in_units_of(sd: Tensor, change: Tensor) -> Tensor:
@@ -105,18 +153,19 @@ class Histograms:
 
     Seen this way a layer's histogram shows both things that can happen to a unit's input: it widens, and it wanders off.
     Columns ``bin`` (centre) and ``density``, one row per bin. Values beyond ``limit`` are counted in the outermost bins, so
-    the density always adds up to one. It remembers; a step that is not later than the last one begins a new run.
+    the density always adds up to one. It remembers; another network, or a step that is not later than the last one,
+    begins a new run.
     """
 
     coordinates = ("bin",)
 
     def __init__(self, limit: float = 4.0, bins: int = 40) -> None:
         self.edges = np.linspace(-limit, limit, bins + 1)
-        self.first, self.last_step = {}, None
+        self.first, self.last_step, self.of = {}, None, _nothing
 
     def __call__(self, net: nn.Module, x: Tensor, step: int) -> pd.DataFrame:
-        if self.last_step is not None and step <= self.last_step:
-            self.first = {}
+        if self.of() is not net or step <= self.last_step:
+            self.first, self.of = {}, weakref.ref(net)
         self.last_step = step
         low, high = self.edges[0], self.edges[-1]
         centres, width = (self.edges[:-1] + self.edges[1:]) / 2, self.edges[1] - self.edges[0]
@@ -125,6 +174,7 @@ class Histograms:
             z = z - self.first.setdefault(layer, z.mean(-1, keepdim=True))
             for member, values in enumerate(z.flatten(1).cpu().numpy()):
                 counts, _ = np.histogram(values.clip(low, high), self.edges)
+                counts = counts if np.isfinite(values).all() else counts * np.nan  # NaN falls into no bin.
                 rows.append(pd.DataFrame({"member": member, "layer": layer, "bin": centres,
                                           "density": counts / len(values) / width}))
         return pd.concat(rows, ignore_index=True)

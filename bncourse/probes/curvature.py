@@ -9,6 +9,8 @@ from collections.abc import Callable
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _WeightNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from bncourse.probes.landscape import Line
 from bncourse.train import Alone, batch_loss, frozen_statistics, untouched
@@ -35,12 +37,16 @@ def top_eigenvalue(net: nn.Module, loss: Callable[[nn.Module], Tensor], iteratio
 
     Raises:
         ValueError: nothing requires a gradient, the loss depends on nothing that does, a loss that is not one number (for each
-            member), no iteration.
+            member), no iteration; hooks on parameters that change gradients; torch's weight_norm.
     """
     if iterations < 1:
         raise ValueError(f"iterations={iterations}: give at least one")
+    for name, module in net.named_modules():
+        if isinstance(module, _WeightNorm) or any(isinstance(hook, WeightNorm) for hook in module._forward_pre_hooks.values()):
+            raise ValueError(f"{name}: torch's weight_norm gives wrong second derivatives (its norms count as constants there), so "
+                             "the curvature would be wrong; register bncourse.norms.WeightNorm as the parametrization instead")
     line = Line(net, loss)
-    with untouched(net), torch.enable_grad():
+    with untouched(net), line.start, torch.enable_grad():
         theta = line.theta.requires_grad_()
         losses = line.losses(theta)
         [gradient] = torch.autograd.grad(losses.sum(), theta, create_graph=True)
@@ -115,5 +121,5 @@ class Curvature:
                 found = top_eigenvalue(net, batch_loss(x, y), self.iterations, self.tolerance)
         else:
             found = top_eigenvalue(net, batch_loss(x, y), self.iterations, self.tolerance)
-        found["sharpness_lr"] = found.sharpness * lr.cpu().numpy()
+        found["sharpness_lr"] = found.sharpness * torch.as_tensor(lr).cpu().numpy()
         return found[["member", "sharpness", "sharpness_lr", "sharpness_error"]]

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from bncourse.nets import Stack
 from bncourse.norms import FrozenBatchNorm
+from bncourse.probes.again import Start, known
 from bncourse.train import Alone, batch_loss, frozen_statistics, untouched
 
 
@@ -23,8 +25,8 @@ def along_gradient(net: nn.Module, loss: Callable[[nn.Module], Tensor], step_siz
                    distance: bool = False, at_once: bool = False) -> pd.DataFrame:
     """Loss and gradient of ``net`` at theta - s ∇L(theta), for several s.
 
-    The network is left exactly as it was: parameters, buffers, random numbers, mode. Noise inside it is the same at every s,
-    and at theta.
+    The network is left exactly as it was: parameters, buffers, random numbers, mode. Noise inside it (dropout too) is the same
+    at every s, and at theta. Parameters that require no gradient stay where they are, as in training.
 
     Args:
         loss: net -> one number, for example ``batch_loss(x, y)``; of a ``Stack``, the loss of each member, (M,).
@@ -43,7 +45,8 @@ def along_gradient(net: nn.Module, loss: Callable[[nn.Module], Tensor], step_siz
 
     Raises:
         ValueError: nothing requires a gradient, the loss depends on nothing that does, a loss that is not one number (for each
-            member), no step sizes, a step size that is not a positive number.
+            member), no step sizes, a step size that is not a positive number; a network that is not the same function in every
+            pass (``again.Start``), or whose gradients are changed by hooks on its parameters.
     """
     line = Line(net, loss)
     members = line.members
@@ -54,7 +57,7 @@ def along_gradient(net: nn.Module, loss: Callable[[nn.Module], Tensor], step_siz
         raise ValueError(f"step_sizes of shape {tuple(steps.shape)} for {members} members: give (S,) or (S, {members})")
     steps = steps.view(len(steps), -1).expand(-1, members)  # (S, M)
 
-    with untouched(net), torch.enable_grad():
+    with untouched(net), line.start, torch.enable_grad():
         [start_loss], [gradient] = line.look(line.theta[None])
         norm = gradient.norm(dim=1)
         if distance:
@@ -64,6 +67,8 @@ def along_gradient(net: nn.Module, loss: Callable[[nn.Module], Tensor], step_siz
             losses, gradients = line.look_at_once(walked)
         else:
             losses, gradients = line.look(walked)
+        if not line.start.all_known:
+            line.start.check(start_loss, line.losses(line.theta.requires_grad_()).detach())
 
     change = (gradients - gradient).norm(dim=2)
     far = torch.where(norm > 0, steps * norm, math.nan if distance else 0.0)
@@ -81,29 +86,23 @@ class Line:
     """``loss(net)`` as a function of the weights alone, written as flat vectors, (M, P): P numbers for each of M members."""
 
     def __init__(self, net: nn.Module, loss: Callable[[nn.Module], Tensor]) -> None:
-        self.members = getattr(net, "members", 1)
+        self.members = members_of(net)
         self.module = _Measured(net, loss)
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         if not self.parameters:
             raise ValueError("nothing in the network requires a gradient, so there is nothing to look at: "
                              "call net.requires_grad_()")
+        if hooked := [name for name, p in net.named_parameters() if p._backward_hooks]:
+            raise ValueError(f"hooks change the gradient of {', '.join(hooked)}, so a step would not follow the gradient of the "
+                             "loss: remove them, or freeze parameters with requires_grad_(False)")
         self.theta = torch.cat([p.detach().reshape(self.members, -1) for p in self.parameters], 1)
-        self.random = torch.cuda.get_rng_state(self.theta.device) if self.theta.is_cuda else torch.get_rng_state()
-        # Batch renormalization reads its running statistics in training too, and every pass moves them. Frozen statistics are
-        # set by the first pass and must not be forgotten.
-        self.buffers = {buffer: buffer.clone() for module in net.modules() if not isinstance(module, FrozenBatchNorm)
-                        for buffer in module.buffers(recurse=False)}
-
-    @torch.no_grad()
-    def rewind(self) -> None:
-        """Running statistics as they were, so that every point is looked at from the same state."""
-        for buffer, value in self.buffers.items():
-            buffer.copy_(value)
+        # Batch renormalization, for one, reads its running statistics in training too, and every pass moves them.
+        self.start = Start(net, self.theta.device)
 
     def named(self, theta: Tensor) -> dict[str, Tensor]:
         """(..., M, P) -> the parameters by name, (..., *shape)."""
         pieces = theta.split([p.numel() // self.members for p in self.parameters], dim=-1)
-        return self._by_name("_parameters", {p: piece.reshape(*theta.shape[:-2], *p.shape)
+        return self._by_name("_parameters", {p: piece.reshape(theta.shape[:-2] + p.shape).to(p.dtype)
                                              for p, piece in zip(self.parameters, pieces)})
 
     def _by_name(self, kind: str, values: dict[Tensor, Tensor]) -> dict[str, Tensor]:
@@ -115,8 +114,8 @@ class Line:
                 for name, own in getattr(module, kind).items() if own in values}
 
     def losses(self, theta: Tensor) -> Tensor:
-        """(M, P) -> (M,)."""
-        self.rewind()
+        """(M, P) -> (M,), every time from the same start."""
+        self.start.rewind()
         values = functional_call(self.module, self.named(theta), (), tie_weights=False)
         if not isinstance(values, Tensor) or values.numel() != self.members:
             wanted = "one number" if self.members == 1 else f"one number for each of {self.members} members"
@@ -127,11 +126,9 @@ class Line:
         return values.view(self.members)
 
     def look(self, thetas: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses (S, M) and gradients (S, M, P) at each of S points, with the same random numbers at all of them, call after
-        call."""
+        """Losses (S, M) and gradients (S, M, P) at each of S points."""
         found = []
         for theta in thetas:
-            torch.cuda.set_rng_state(self.random, theta.device) if theta.is_cuda else torch.set_rng_state(self.random)
             theta = theta.detach().requires_grad_()
             losses = self.losses(theta)
             found.append((losses.detach(), torch.autograd.grad(losses.sum(), theta)[0]))
@@ -139,7 +136,7 @@ class Line:
 
     def look_at_once(self, thetas: Tensor) -> tuple[Tensor, Tensor]:
         """The same in one go."""
-        self.rewind()
+        self.start.rewind()
         buffers = self._by_name("_buffers", {buffer: buffer.expand(len(thetas), *buffer.shape).clone()
                                              for buffer in self.module.buffers()})
         thetas = thetas.detach().requires_grad_()
@@ -149,22 +146,35 @@ class Line:
         return losses.detach(), torch.autograd.grad(losses.sum(), thetas)[0]
 
 
+def members_of(net: nn.Module) -> int:
+    """How many networks it is: M of a ``Stack``, else 1. (A network may keep something else under that name.)"""
+    members = getattr(net, "members", 1)
+    return members if isinstance(members, int) else 1
+
+
 class _Measured(nn.Module):
     """A network and what is measured of it, behind the interface that ``functional_call`` wants."""
 
     def __init__(self, net: nn.Module, loss: Callable[[nn.Module], Tensor]) -> None:
         super().__init__()
-        self.net, self.loss = net, loss
-
-    def forward(self) -> Tensor:
-        return self.loss(self.net)
+        self.net = net
+        self.forward = lambda: loss(self.net)  # The loss may be a module, whose parameters are not the network's.
 
 
 def _one_at_a_time(module: nn.Module) -> bool:
-    """Whether vmap would fail: on random numbers, or on a branch or a weight that hangs on the value of a tensor."""
-    draws = isinstance(module, nn.modules.dropout._DropoutNd) or hasattr(module, "n_mu")
+    """Whether vmap would fail: on random numbers, or on a branch or a weight that hangs on the value of a tensor. Of a reader's
+    own module nobody knows."""
+    draws = isinstance(module, (nn.modules.dropout._DropoutNd, nn.RReLU)) or hasattr(module, "n_mu")
     asks = isinstance(module, FrozenBatchNorm) or getattr(module, "momentum", 0) is None
-    return asks or (module.training and draws)
+    return asks or not known(module) or (module.training and draws)
+
+
+def _gains(net: nn.Module, x: Tensor) -> bool:
+    """Whether looking at all points at once is faster. Measured: it is while the single passes are too small to keep a core
+    busy; after that, and with convolutions, one by one takes half the time and half the memory."""
+    work = sum(p.numel() for p in net.parameters()) * (x.shape[1] if isinstance(net, Stack) else len(x))
+    slow = any(isinstance(module, nn.modules.conv._ConvNd) or _one_at_a_time(module) for module in net.modules())
+    return work < 10_000_000 and not slow
 
 
 class Landscape:
@@ -178,7 +188,8 @@ class Landscape:
 
     Columns, one row per member: ``loss_low``, ``loss_high``, ``loss_range`` over the line; the same of the gradient's change
     (``change_low``, ``change_high``, ``change_range``; "gradient predictiveness"); ``beta``, the effective beta: the largest of
-    all step sizes; ``beta_lr``, beta times the learning rate, which is 2 at the edge of stability; ``gradient_norm``;
+    all step sizes; ``beta_lr``, beta times the learning rate, which is 2 at the edge of stability; ``whole_gradient_norm``, of
+    all parameters together (that of a layer is ``gradient_norm``, in ``Shift``);
     ``walk_diverged``, at how many step sizes the loss was not finite (high, range and beta are infinite then).
     """
 
@@ -202,11 +213,9 @@ class Landscape:
         return self._summary(net, x, y, lr)
 
     def _summary(self, net, x, y, lr) -> pd.DataFrame:
+        lr = torch.as_tensor(lr)
         steps = self.distances if self.distances is not None else torch.tensor(self.multiples, device=lr.device)[:, None] * lr
-        # Measured: vmap gains while the single passes are too small to keep a core busy, and loses after that.
-        small = (x.shape[0] * x.shape[1] if hasattr(net, "members") else len(x)) < 512
-        line = along_gradient(net, batch_loss(x, y), steps, distance=self.distances is not None,
-                              at_once=small and not any(map(_one_at_a_time, net.modules())))
+        line = along_gradient(net, batch_loss(x, y), steps, distance=self.distances is not None, at_once=_gains(net, x))
         by = line.groupby("member")
         frame = pd.DataFrame({f"{short}_{end}": getattr(by[column], how)() for short, column in
                               (("loss", "loss"), ("change", "gradient_change")) for end, how in (("low", "min"), ("high", "max"))})
@@ -216,6 +225,6 @@ class Landscape:
             frame[f"{short}_range"] = (high - low).where(np.isfinite(high), high)
         frame["beta"] = by.beta.max()
         frame["beta_lr"] = frame.beta * lr.cpu().numpy()
-        frame["gradient_norm"] = by.gradient_norm.first()
+        frame["whole_gradient_norm"] = by.gradient_norm.first()
         frame["walk_diverged"] = by.diverged.sum().astype(float)
         return frame.reset_index()

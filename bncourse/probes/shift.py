@@ -16,80 +16,92 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from bncourse.nets import Stack, StackedLinear
-from bncourse.norms import BatchNorm
+from bncourse.norms import BatchNorm, FusedBatchNorm
 from bncourse.norms.checks import along
+from bncourse.probes.again import Start, known
 from bncourse.train import Alone, member_losses, untouched
 
 # They treat every example by itself and draw no random numbers, so several batches can go through as one.
-PER_EXAMPLE = (nn.Linear, StackedLinear, _ConvNd, nn.Identity, nn.ReLU, nn.Sigmoid, nn.Tanh, nn.GELU, nn.SiLU, nn.ELU,
-               nn.LeakyReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.LayerNorm, nn.GroupNorm)
+PER_EXAMPLE = (nn.Linear, StackedLinear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d,
+               nn.ConvTranspose3d, nn.Identity, nn.ReLU, nn.Sigmoid, nn.Tanh, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.MaxPool2d,
+               nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.LayerNorm, nn.GroupNorm)
+BATCH_NORMS = BatchNorm, FusedBatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
 
 
 def shift(net: nn.Module, x: Tensor, y: Tensor, lr: float | Tensor, loss: Callable[[Tensor, Tensor], Tensor] | None = None,
           layers: Sequence[str] | None = None) -> pd.DataFrame:
     """Definition 2.1 of Santurkar et al. 2018 for all layers of ``net`` at once, for the SGD step on the batch (x, y).
 
-    A layer is a linear or convolutional module; what follows it, up to the next layer, belongs to it. The step moves all
-    parameters of a layer (bias, gamma and beta too); G and G_prime are with respect to its ``weight``. Batch statistics are
-    computed anew for every G_prime, and a module that draws noise draws the same for all of them: the loss is one function,
-    looked at with different weights. The network is left exactly as it was.
+    A layer is a linear or convolutional module, or another with a matrix called ``weight`` that is no normalizer; the layers
+    are counted in the order in which the pass first uses their weights. What is used between one and the next belongs to the
+    first of the two, matrices under other names (of attention, of recurrence) as well. A weight in several places is one layer.
+    The step moves all parameters of a layer (bias, gamma and beta too); G and G_prime are with respect to its ``weight``. Batch
+    statistics are computed anew for every G_prime, and a module that draws noise draws the same for all of them: the loss is
+    one function, looked at with different weights. The network is left exactly as it was.
 
     Args:
         net: a ``Stack`` with x (M, B, features), or one network with x (B, ...).
         lr: the learning rate of the step; for a ``Stack`` also one for each member, (M,).
         loss: (outputs, y) -> one number. Default: the loss of ``train``. A ``Stack`` knows no other.
-        layers: report these only, by the names of the modules.
+        layers: report these only, by the names of the modules. Nothing is computed for others.
 
     Returns:
         A row per (member, layer), layers counted from 1, in order: ``gradient_norm``, ‖G‖; ``l2``, ‖G - G_prime‖ (ideal 0);
         ``relative``, that divided by ‖G‖; ``cosine`` of the angle between the two (ideal 1); ``diverged``: G or G_prime is
         not finite (then ``l2`` and ``relative`` are infinite). A zero gradient has no direction: ``relative`` and ``cosine``
-        are NaN there.
+        are NaN there. Layers that the loss does not depend on have zero gradients, and come last.
 
     Raises:
-        ValueError: no layer, an unknown layer name, nothing that requires a gradient, a loss that is not one number.
+        ValueError: no layer, an unknown layer name, nothing that requires a gradient, a loss that is not one number, as many
+            learning rates as there are no members, a network that is not the same function in every pass (``again.Start``).
+        TypeError: x is not one tensor; without ``loss``, the outputs are not.
     """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be one tensor, got {type(x).__name__}; put a network of several inputs into a module that takes "
+                        "one, and picks it apart")
+    members = net.members if isinstance(net, Stack) else 1
+    lr = _rates(lr, members, x)
     with torch.enable_grad():
         chain = _chain(net)
-        found = _layers(dict(chain) if chain else dict(net.named_modules()))
-        unknown = [name for name in layers or () if name not in found]
-        if unknown:
-            raise ValueError(f"no layer called {', '.join(map(repr, unknown))}; there are {', '.join(found)}")
+        found = _layers(dict(chain) if chain else dict(_body(net).named_modules()))
+        wanted = list(found) if layers is None else [layers] if isinstance(layers, str) else list(layers)
+        unknown = [name for name in wanted if name not in found]
+        if unknown or not wanted:
+            raise ValueError(f"no layer called {', '.join(map(repr, unknown))}; there are {', '.join(found)}" if wanted else
+                             f"layers={layers}: name at least one of {', '.join(found)}, or leave it out")
         if chain and all(_leaves_no_trace(module) for _, module in chain):
-            G, G_prime = _triangle(net, chain, found, x, y, lr, loss)  # Draws no random numbers and writes no buffers.
+            pairs = _triangle(net, chain, found, wanted, x, y, lr, loss)  # Draws no random numbers and writes no buffers.
         else:
-            with untouched(net):
-                G, G_prime = _triangle(net, chain, found, x, y, lr, loss) if chain else _pass_by_pass(net, found, x, y, lr, loss)
+            with untouched(net), Start(net, x.device) as start:
+                pairs = (_triangle(net, chain, found, wanted, x, y, lr, loss) if chain else
+                         _pass_by_pass(net, found, wanted, x, y, lr, loss, start))
 
-    members, k = getattr(net, "members", 1), len(found)
-    g, g_prime = (torch.cat([one[name].reshape(members, -1) for name in found], 1).double().cpu().numpy() for one in (G, G_prime))
-    first = np.cumsum([0] + [G[name].numel() // members for name in found])[:-1]
-
-    def by_layer(products):  # (M, all weights) -> (M, layers)
-        return np.add.reduceat(products, first, axis=1)
-
+    # Four numbers of each pair, taken where the gradients are; in double precision where the device has it.
+    wide = torch.float32 if x.device.type == "mps" else torch.float64
+    table = []
+    for G, G_prime in pairs.values():
+        g, g_prime = (gradient.reshape(members, -1).to(wide) for gradient in (G, G_prime))
+        table += [g.norm(dim=1), g_prime.norm(dim=1), (g - g_prime).norm(dim=1), torch.linalg.vecdot(g, g_prime)]
+    table = torch.stack(table).view(len(pairs), 4, members).permute(1, 2, 0).cpu().double().numpy()
+    norm, norm_prime, l2, dot = (values.ravel() for values in table)  # (M · layers,) each
     with np.errstate(all="ignore"):  # What is infinite or 0/0 here is reported as such.
-        norm, norm_prime, l2 = (np.sqrt(by_layer(v * v)) for v in (g, g_prime, g - g_prime))
-        relative, cosine = l2 / norm, by_layer(g * g_prime) / (norm * norm_prime)
+        relative, cosine = l2 / norm, dot / (norm * norm_prime)
     diverged = ~np.isfinite(l2)
     l2[diverged] = relative[diverged] = math.inf
-    columns = {"member": np.repeat(np.arange(members), k), "layer": np.tile(np.arange(k) + 1, members),
-               "gradient_norm": norm.ravel(), "l2": l2.ravel(), "relative": relative.ravel(), "cosine": cosine.ravel(),
-               "diverged": diverged.ravel()}
-    frame = pd.DataFrame(columns, copy=False)
-    if layers is None:
-        return frame
-    wanted = [layer for layer, name in enumerate(found, start=1) if name in layers]
-    return frame[frame.layer.isin(wanted)].reset_index(drop=True)
+    return pd.DataFrame({"member": np.repeat(np.arange(members), len(pairs)), "layer": np.tile(list(pairs), members),
+                         "gradient_norm": norm, "l2": l2, "relative": relative, "cosine": cosine, "diverged": diverged},
+                        copy=False)
 
 
 class Shift:
-    """``shift`` as a probe for ``train``: Definition 2.1 for the update that is about to be made."""
+    """``shift`` as a probe for ``train``: Definition 2.1 for the update that is about to be made.
+
+    Its ``layer`` counts matrices. That of the probes of ``activations`` is the ℓ of ``actℓ``: the same layer in ``mlp`` and
+    ``vgg``, but not in every network.
+    """
 
     looks_at_update = True
 
@@ -102,16 +114,27 @@ class Shift:
         return shift(net, x, y, lr, layers=self.layers).drop(columns="diverged")  # ``train`` has a column of that name.
 
 
+def _rates(lr, members: int, x: Tensor) -> float | Tensor:
+    """One number, or one for each member."""
+    rates = torch.as_tensor(lr, dtype=None if isinstance(lr, Tensor) else torch.float64)
+    if rates.numel() not in (1, members):
+        raise ValueError(f"lr of shape {tuple(rates.shape)} for " + (
+            f"a stack of {members}: give one number, or one for each" if members > 1 else "one network: give one number"))
+    return rates.item() if rates.numel() == 1 else rates.flatten().to(x.device)
+
+
+def _body(net: nn.Module) -> nn.Module:
+    return net.layers if isinstance(net, Stack) else net
+
+
 def _layers(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
-    """Those with a matrix or a kernel to learn, in order."""
+    """Those with a matrix or a kernel to learn, as they are registered; under each name, where two share one."""
     for name, module in modules.items():
         if parametrize.is_parametrized(module, "weight"):
-            raise ValueError(f"the weight of {name} is computed from others ({type(module.parametrizations.weight[0]).__name__}); "
-                             "Definition 2.1 asks for the gradient of a layer's own weight, so look at a network without it")
+            raise ValueError(_computed(name, type(module.parametrizations.weight[0]).__name__))
+        if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd, StackedLinear)) and "weight" not in module._parameters:
+            raise ValueError(_computed(name, ", ".join(module._parameters)))
     found = {name: module for name, module in modules.items() if _is_layer(module)}
-    # A weight that several layers share is one layer's: the first's.
-    first = {id(module.weight): name for name, module in reversed(found.items())}
-    found = {name: module for name, module in found.items() if first[id(module.weight)] == name}
     learning = {name: module for name, module in found.items() if module.weight.requires_grad}
     if not learning:
         raise ValueError("the network has no layer to look at: nothing in it has a weight matrix or kernel" if not found else
@@ -120,15 +143,25 @@ def _layers(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
     return learning
 
 
+def _computed(name: str, what: str) -> str:
+    return (f"the weight of {name} is computed from others ({what}); Definition 2.1 asks for the gradient of a layer's own "
+            "weight, so look at a network without it")
+
+
 def _chain(net: nn.Module) -> list[tuple[str, nn.Module]] | None:
-    """The modules of a network that passes its input through one after another, each parameter used once and no layer
-    inside another module; None if it is not such a network."""
-    body = net.layers if isinstance(net, Stack) else net
+    """The modules of a network that passes its input through one after another, each of a known kind, each parameter used once
+    and no layer inside another module; None if it is not such a network."""
+    if not all(map(known, net.modules())) or any(parameter._backward_hooks for parameter in net.parameters()):
+        return None
+    return _in_a_row(_body(net))
+
+
+def _in_a_row(body: nn.Module) -> list[tuple[str, nn.Module]] | None:
     if type(body).forward is not nn.Sequential.forward:
         return None
     chain = []
     for name, module in body._modules.items():  # named_children() would leave out the second use of a shared activation.
-        inner = _chain(module) if isinstance(module, nn.Sequential) else None
+        inner = _in_a_row(module) if isinstance(module, nn.Sequential) else None
         chain += [(name, module)] if inner is None else [(f"{name}.{part}", inside) for part, inside in inner]
     inside = any(_is_layer(part) for _, module in chain for part in module.modules() if part is not module)
     used = [id(parameter) for _, module in chain for _, parameter in module.named_parameters(remove_duplicate=False)]
@@ -136,12 +169,16 @@ def _chain(net: nn.Module) -> list[tuple[str, nn.Module]] | None:
 
 
 def _is_layer(module: nn.Module) -> bool:
-    return isinstance(getattr(module, "weight", None), nn.Parameter) and module.weight.dim() > 1
+    matrix = isinstance(getattr(module, "weight", None), nn.Parameter) and module.weight.dim() > 1
+    return matrix and not hasattr(module, "normalized_shape")  # A LayerNorm over several axes has no matrix, only scales.
 
 
 def _loss(net, outputs: Tensor, y: Tensor, loss) -> Tensor:
     """The sum of the losses of all members."""
     if loss is None:
+        if not isinstance(outputs, Tensor):
+            raise TypeError(f"the outputs of the network are a {type(outputs).__name__}; give the loss that knows what to do with "
+                            "it: loss=lambda outputs, y: ...")
         return (member_losses(outputs, y) if isinstance(net, Stack) else member_losses(outputs[None], y[None])).sum()
     if isinstance(net, Stack):
         raise ValueError("a Stack is measured with the loss of train; look at one network at a time for another loss")
@@ -164,39 +201,75 @@ def _moved(net, parameters: dict[str, Tensor], gradients: dict[str, Tensor], lr)
     moved = {}
     for name, parameter in parameters.items():
         moved[name] = parameter.detach()
-        if name in gradients and isinstance(lr, Tensor) and lr.numel() > 1:
+        if name in gradients and isinstance(lr, Tensor):
             # One for each member, and members are the leading part of every parameter of a stack.
             rate = lr.repeat_interleave(len(parameter) // len(lr)).view(-1, *[1] * (parameter.dim() - 1))
-            moved[name] = moved[name] - rate * gradients[name]
+            moved[name] = moved[name] - rate.to(parameter.dtype) * gradients[name]
         elif name in gradients:
             moved[name] = moved[name] - lr * gradients[name]
     return moved
 
 
-def _pass_by_pass(net, layers, x, y, lr, loss):
-    """The definition as it is written: for each layer, one more pass of the whole network."""
-    state = _random_state(x)
+def _pass_by_pass(net, layers, wanted, x, y, lr, loss, start):
+    """The definition as it is written: for each layer, one more pass of the whole network. {number: (G, G_prime)}."""
     parameters = dict(net.named_parameters())
     trainable = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
-    gradients = _gradients(_loss(net, net(x), y, loss), trainable)
+    before = _loss(net, net(x), y, loss)
+    first_use = _first_uses(before)
+    gradients = _gradients(before, trainable)
     moved = _moved(net, parameters, gradients, lr)
     key_of = {id(parameter): key for key, parameter in parameters.items()}
-    order, G, G_prime = list(parameters), {}, {}
-    for name, module in layers.items():
-        weight = key_of[id(module.weight)]
-        # Below a layer is what is registered before it: other layers, with what stands between them and the next. Nothing is
-        # below the first, not even a normalizer of the input.
-        start = min(order.index(key_of[id(parameter)]) for parameter in module.parameters(recurse=False)) if G else 0
-        _set_random_state(x, state)
-        G[name] = gradients[weight]
-        with _replaced({parameters[key]: moved[key] for key in order[:start]}):
-            G_prime[name] = _gradients(_loss(net, net(x), y, loss), {weight: parameters[weight]})[weight]
-    return G, G_prime
+
+    def used(module):
+        return first_use.get(id(module.weight), math.inf)
+
+    def gradient_of(weight, below):
+        start.rewind()
+        with _replaced({parameters[key]: moved[key] for key in below}):
+            return _gradients(_loss(net, net(x), y, loss), {weight: parameters[weight]})[weight]
+
+    # One name is enough of two that share a weight: that of the first.
+    in_order = list(dict.fromkeys(id(module.weight) for module in sorted(layers.values(), key=used)))
+    asked = {id(layers[name].weight) for name in wanted}
+    pairs = {}
+    for number, weight in enumerate(in_order, start=1):
+        if weight not in asked:
+            continue
+        key = key_of[weight]
+        own = {id(parameter) for module in layers.values() if id(module.weight) == weight
+               for parameter in module.parameters(recurse=False)}
+        # Nothing is below the first layer, not even a normalizer of the input.
+        below = [key_of[one] for one, use in first_use.items() if one not in own and use < first_use.get(weight, -1)]
+        pairs[number] = gradients[key], gradient_of(key, below) if number > 1 and below else gradients[key]
+    if not start.all_known:
+        start.rewind()
+        start.check(before.detach(), _loss(net, net(x), y, loss).detach())
+    return pairs
+
+
+def _first_uses(total: Tensor) -> dict[int, int]:
+    """When a pass first used each parameter that ``total`` depends on: id -> the number of the operation.
+
+    The graph of autograd knows: its nodes are numbered as they were made. The order in which modules were registered says
+    nothing, and hooks on modules would miss what is used without calling a module.
+    """
+    first, seen, waiting = {}, set(), [total.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        for source, _ in node.next_functions if node is not None else ():
+            parameter = getattr(source, "variable", None)
+            if parameter is not None:
+                first[id(parameter)] = min(first.get(id(parameter), math.inf), node._sequence_nr())
+            elif source is not None and source not in seen:
+                seen.add(source)
+                waiting.append(source)
+    return first
 
 
 @contextmanager
 def _replaced(values: dict[Tensor, Tensor]):
-    """Other values in these parameters for a while. functional_call would leave its own behind in a module used twice."""
+    """Other values in these parameters for a while. functional_call would leave its own behind in a module used twice, and would
+    not be seen by a hook on a parameter."""
     old = {parameter: parameter.data for parameter in values}
     try:
         for parameter, value in values.items():
@@ -207,8 +280,8 @@ def _replaced(values: dict[Tensor, Tensor]):
             parameter.data = value
 
 
-def _triangle(net, chain, layers, x, y, lr, loss):
-    """All of G_prime in one go, for networks that are a chain.
+def _triangle(net, chain, layers, wanted, x, y, lr, loss):
+    """All of G_prime in one go, for networks that are a chain. {number: (G, G_prime)}.
 
     Variant i of the network has layers 1 to i-1 moved. Below layer i it is the moved network, so one pass of that gives every
     variant its start, the moved input of layer i. From there all variants run through the old layers: at layer j those that
@@ -216,39 +289,42 @@ def _triangle(net, chain, layers, x, y, lr, loss):
     because the loss of variant i depends on the weight of layer i only through variant i's own entry.
     """
     parts = [module for _, module in chain]
-    starts = [index for index, (name, _) in enumerate(chain) if name in layers]
+    numbers = {index: number for number, index in enumerate(
+        (index for index, (name, _) in enumerate(chain) if name in layers), start=1)}
+    # Where a variant enters. Layer 1 has nothing below it: G_prime is G.
+    starts = [index for index, number in numbers.items() if chain[index][0] in wanted and number > 1]
     old = [dict(module.named_parameters()) for module in parts]
 
-    # The step itself, noting the random numbers each module is about to see.
-    h, randomness = _enter(net, x), []
+    # The step itself, noting what each module that is not the same in every pass begins with.
+    h, begins = _enter(net, x), []
     for module, own in zip(parts, old):
-        randomness.append(None if _is_per_example(module) or _uses_batch_statistics(module) else _random_state(x))
-        h = _through(module, own, h, 1, randomness[-1])
+        begins.append(None if _is_per_example(module) or _uses_batch_statistics(module) else Start(module, x.device))
+        h = _through(module, own, h, 1, begins[-1])
     trainable = {(index, name): parameter for index, own in enumerate(old) for name, parameter in own.items()
                  if parameter.requires_grad}
     gradients = _gradients(_loss(net, _leave(net, h, 1), y, loss), trainable)
-    G = {name: gradients[start, "weight"] for name, start in zip(layers, starts)}
+    pairs = {number: (gradients[index, "weight"],) * 2 for index, number in numbers.items() if chain[index][0] in wanted}
+    if not starts:
+        return pairs
 
     # The moved network: what enters each layer.
     h, entries = _enter(net, x), {}
     with torch.no_grad():
         for index, module in enumerate(parts[:starts[-1] + 1]):
-            entries[index] = h
+            if index in starts:
+                entries[index] = h
             own = {name: gradients[index, name] for name in old[index] if (index, name) in gradients}
-            h = _through(module, _moved(net, old[index], own, lr), h, 1, randomness[index]) if index < starts[-1] else h
+            h = _through(module, _moved(net, old[index], own, lr), h, 1, begins[index]) if index < starts[-1] else h
 
-    # The triangle. Layer 1 has nothing below it: G_prime is G.
-    G_prime = {name: gradient for name, gradient in G.items() if name == next(iter(layers))}
-    if len(starts) == 1:
-        return G, G_prime
+    # The triangle.
     carried, variants, arrivals = None, 0, []
     overwrites = any(getattr(module, "inplace", False) for module in parts)
-    for index in range(starts[1], len(parts)):
+    for index in range(starts[0], len(parts)):
         still = {name: parameter.detach() for name, parameter in old[index].items()}
         if index in starts:
             carried = entries[index] if carried is None else torch.cat([carried, entries[index]])
             variants += 1
-        carried = _through(parts[index], still, carried, variants, randomness[index])
+        carried = _through(parts[index], still, carried, variants, begins[index])
         if index in starts:
             arrivals.append(carried if carried.requires_grad else carried.requires_grad_())
             carried = carried.clone() if overwrites else carried
@@ -260,10 +336,11 @@ def _triangle(net, chain, layers, x, y, lr, loss):
         total = sum(_loss(net, one, y, loss) for one in outputs.chunk(variants))
     # What the loss of each variant has to say about the output of the layer it entered at; from there to the weight.
     deltas = torch.autograd.grad(total, arrivals)
-    for variant, (name, start, delta) in enumerate(zip(list(layers)[1:], starts[1:], deltas)):
+    for variant, (start, delta) in enumerate(zip(starts, deltas)):
         delta, weight = delta.tensor_split(variant + 1)[-1], old[start]["weight"]
-        G_prime[name] = _weight_gradient(parts[start], weight, entries[start], delta)
-    return G, G_prime
+        G, _ = pairs[numbers[start]]
+        pairs[numbers[start]] = G, _weight_gradient(parts[start], weight, entries[start], delta)
+    return pairs
 
 
 def _weight_gradient(module: nn.Module, weight: Tensor, h: Tensor, delta: Tensor) -> Tensor:
@@ -274,7 +351,8 @@ def _weight_gradient(module: nn.Module, weight: Tensor, h: Tensor, delta: Tensor
     return torch.autograd.grad(y, weight, delta)[0]
 
 
-def _through(module: nn.Module, parameters: dict[str, Tensor], h: Tensor, variants: int, randomness) -> Tensor:
+def _through(module: nn.Module, parameters: dict[str, Tensor], h: Tensor, variants: int,
+             begin: Start | None) -> Tensor:
     """Pass h, ``variants`` batches one after another along axis 0, through one module, each batch as if it were alone."""
     if _uses_batch_statistics(module):
         weight, bias = parameters.get("weight"), parameters.get("bias")
@@ -284,7 +362,8 @@ def _through(module: nn.Module, parameters: dict[str, Tensor], h: Tensor, varian
             h = h.unflatten(0, (variants, -1))
             var, mean = torch.var_mean(h, [1, *range(3, h.dim())], correction=0, keepdim=True)
             weight, bias = (None if own is None else along(h[0], own) for own in (weight, bias))
-            return BatchNorm.normalize(h, mean, var, module.eps, weight, bias).flatten(0, 1)
+            return BatchNorm.normalize(h - mean, var, module.eps, weight, bias).flatten(0, 1)
+        module._check_input_dim(h)
         if variants > 1:  # To the fused kernel, the channels of several variants are so many channels.
             weight, bias = (None if own is None else own.repeat(variants) for own in (weight, bias))
             h = h.unflatten(0, (variants, -1)).movedim(0, 1).flatten(1, 2)
@@ -296,13 +375,13 @@ def _through(module: nn.Module, parameters: dict[str, Tensor], h: Tensor, varian
         return functional_call(module, parameters, (h,)) if parameters else module(h)
     outputs = []
     for one in h.chunk(variants):
-        _set_random_state(h, randomness)
+        begin.rewind()
         outputs.append(functional_call(module, parameters, (one.clone(),)))  # It may work in place.
     return torch.cat(outputs)
 
 
 def _is_batch_norm(module: nn.Module) -> bool:
-    return type(module).forward in (BatchNorm.forward, _BatchNorm.forward)
+    return type(module) in BATCH_NORMS
 
 
 def _uses_batch_statistics(module: nn.Module) -> bool:
@@ -310,7 +389,7 @@ def _uses_batch_statistics(module: nn.Module) -> bool:
 
 
 def _is_per_example(module: nn.Module) -> bool:
-    return isinstance(module, PER_EXAMPLE) or (_is_batch_norm(module) and not _uses_batch_statistics(module))
+    return type(module) in PER_EXAMPLE or (_is_batch_norm(module) and not _uses_batch_statistics(module))
 
 
 def _leaves_no_trace(module: nn.Module) -> bool:
@@ -326,11 +405,3 @@ def _enter(net: nn.Module, x: Tensor) -> Tensor:
 def _leave(net: nn.Module, h: Tensor, variants: int) -> Tensor:
     """What it does after the last: (variants · M, B, outputs) for a stack, else (variants · B, outputs)."""
     return h.view(variants * net.members, -1, h.shape[-1]).transpose(1, 2) if isinstance(net, Stack) else h
-
-
-def _random_state(x: Tensor) -> Tensor:
-    return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
-
-
-def _set_random_state(x: Tensor, state: Tensor) -> None:
-    torch.cuda.set_rng_state(state, x.device) if x.is_cuda else torch.set_rng_state(state)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bncourse import provenance, records
+from bncourse import data, provenance, records
 from bncourse.reproduce.catalogue import EXPERIMENTS
 from bncourse.reproduce.estimate import in_words
 from bncourse.reproduce.folder import ReproduceError
-from bncourse.reproduce.runner import Plan, reproduce
+from bncourse.reproduce.runner import Plan, device_named, reproduce
 
 EVERY = 15.0  # seconds between two lines of a log
 
@@ -49,13 +49,20 @@ def carry_out(name: str, *, record: bool, note: str | None, seeds: int | None, o
 
 
 def show_plan(name: str, *, seeds: int | None, out: Path | None, jobs: int, dask: str | None, **settings) -> None:
-    """The runs, and how long each would take."""
+    """The runs, and how long each would take. Timing needs the data; where they would have to be downloaded, only the runs."""
     device, precision, total = settings.pop("device"), settings.pop("precision"), 0.0
     if dask:
         raise ReproduceError("--dry-run estimates the time on this machine; leave --dask out")
     sources = Counter()
+    name_of_data = settings["data"]
+    absent = name_of_data in data.NAMES and data.to_download(name_of_data) > 0
     for each in _names(name):
-        plan = Plan(each, seeds=_seeds(seeds), out=out, **settings)
+        plan = Plan(each, seeds=_seeds(seeds), out=out, with_data=not absent, **settings)
+        if absent:
+            plan.check(device_named(device), precision)
+            print(f"{each}: {len(plan.runs)} runs")
+            print("".join(f"  {run.title()}\n" for run in plan.runs), end="")
+            continue
         done, left = plan.estimate(device, precision)
         print(f"{each}: {len(plan.runs)} runs, {len(done)} of them done")
         print("".join(f"  done      {run.title()}\n" for run in done), end="")
@@ -63,6 +70,10 @@ def show_plan(name: str, *, seeds: int | None, out: Path | None, jobs: int, dask
             print(f"  {in_words(taken.seconds):>8}  {run.title()}")
             sources[taken.source] += 1
             total += taken.seconds
+    if absent:
+        print(f"how long they take, nobody knows before {name_of_data} is here; the runs themselves download it "
+              f"({data.to_download(name_of_data) / 1e6:.0f} MB)")
+        return
     words = {"finished": "as long as finished runs of the same kind took here",
              "timed": "from a few steps of the same kind, done just now on this machine, so busy or idle as it is",
              "guessed": "as another kind, since timing all would have taken too long"}
@@ -87,6 +98,10 @@ def _may_record() -> None:
     if not records.FOLDER.parent.is_dir():
         raise ReproduceError("--record writes into the book, and this is an installed package without one; leave it out, "
                              "then copy the table and its .json from the --out folder to book/results of a checkout")
+    here = provenance.checkout_around(Path.cwd())
+    if here and here / "bncourse" != provenance.PACKAGE:
+        raise ReproduceError(f"--record would write into {records.FOLDER}, by the code of {provenance.PACKAGE}, and this is the "
+                             f"checkout {here}: run it as python -m bncourse in {here}")
     if provenance.commit()[0] == "unknown":
         raise ReproduceError("--record has to say which commit it was made with, and git does not know this folder; run it in "
                              "a checkout")

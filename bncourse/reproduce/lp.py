@@ -21,7 +21,7 @@ NORMS, LP = ("none", "batch", "l1", "l2", "linf"), ("l1", "l2", "linf")
 NEEDS_EXAMPLES = ("l1", "linf")  # To the others, mean and covariance of the examples are all there is.
 LR, SMALL_LR, LINEAR_LR = 0.1, 0.01, 1e-3  # The last is the paper's 1e-6.
 QUICK_LOOKS = (0, 10, 20, 35, 50, 75, 100)
-PROBES = (("moments", {}), ("shift", {}), ("landscape", {"multiples": (0.5, 1, 2, 4)}, "_along"))  # Both measure gradient_norm.
+PROBES = (("moments", {}), ("shift", {}), ("landscape", {"multiples": (0.5, 1, 2, 4)}, "_along"))
 
 
 def runs(scale, data, seeds):

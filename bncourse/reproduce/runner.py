@@ -31,7 +31,7 @@ NO_WORKERS = 60.0  # seconds to wait for a worker to come (back)
 
 # What the numbers of a frame depend on, besides the list of runs and the data.
 CODE = ("bncourse.augment", "bncourse.capture", "bncourse.data", "bncourse.nets", "bncourse.precision", "bncourse.train",
-        "bncourse.reproduce.runs", "bncourse.probes.activations",
+        "bncourse.reproduce.runs", "bncourse.probes.activations", "bncourse.probes.again",
         "bncourse.probes.curvature", "bncourse.probes.landscape", "bncourse.probes.shift",
         "bncourse.norms", *(f"bncourse.norms.{name}" for name in ("batch", "checks", "examples", "frozen", "lp", "mended",
                                                                   "noise", "tanh", "weights")))
@@ -92,7 +92,8 @@ def reproduce(name: str, *, data: str = "digits", scale: str = "quick", device: 
 class Plan:
     """What is to be done, checked: the experiment, its runs, and all that they depend on."""
 
-    def __init__(self, name: str, data: str, scale: str, seeds: Sequence[int] | None, out: Path | str | None) -> None:
+    def __init__(self, name: str, data: str, scale: str, seeds: Sequence[int] | None, out: Path | str | None,
+                 with_data: bool = True) -> None:
         if name not in EXPERIMENTS:
             raise ReproduceError(f"unknown experiment {name!r}; there are {', '.join(EXPERIMENTS)}")
         if scale not in SCALES:
@@ -101,13 +102,17 @@ class Plan:
         self.seeds = tuple(range(SEEDS[scale]) if seeds is None else map(int, seeds))
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ReproduceError(f"seeds {list(self.seeds)}: give at least one, and none of them twice")
+        if data not in data_sets.NAMES:
+            raise ReproduceError(f"unknown data set {data!r}; there are {', '.join(data_sets.NAMES)}")
+        self.folder = Path(out or Path("reproduced") / f"{scale}-{data}") / name
+        self.runs = self.experiment.runs(scale, data, self.seeds)
+        if not with_data:  # A list of what there would be to do needs none.
+            return
         try:
             data_hash(data)
         except (ValueError, RuntimeError) as error:
             # In one line: the error of a download lists its servers.
             raise ReproduceError(re.sub(r"(?<!:)\s*\n\s*", "; ", str(error)).replace(":\n  ", ": ")) from error
-        self.folder = Path(out or Path("reproduced") / f"{scale}-{data}") / name
-        self.runs = self.experiment.runs(scale, data, self.seeds)
         self.expected = {"meaning": _meaning_hash(), "data": data_hash(data), "torch": torch.__version__}
         self.commit = provenance.commit()  # Now: by the end of a long run somebody may have checked out another.
 

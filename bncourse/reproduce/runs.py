@@ -81,8 +81,9 @@ class Run:
         task = load(json.dumps(self.task, sort_keys=True), device)
         frame = train(lambda seed: build(self.net, task, seed), task, seeds=self.seeds, lrs=self.lrs, steps=self.steps,
                       batch_size=self.batch or len(task.x_train), record=self.record, test=self.test,
-                      probes=[_probe(*each) for each in self.probes], norm=self.net["norm"],
-                      precision=precision if self.net["make"] == "vgg" else "float32", **self.labels)
+                      probes=[_probe(*each) for each in self.probes],
+                      precision=precision if self.net["make"] == "vgg" else "float32",
+                      labels=dict(norm=self.net["norm"], **self.labels))
         if self.layers == "mean":
             kept = _mean_over_layers(frame)
         elif self.layers is not None:
@@ -136,6 +137,7 @@ class Renamed:
     def __init__(self, probe, ending: str) -> None:
         self.probe, self.ending = probe, ending
         self.looks_at_update = getattr(probe, "looks_at_update", False)
+        self.coordinates = tuple(name + ending for name in getattr(probe, "coordinates", ()))
 
     def __call__(self, *args, **kwargs) -> pd.DataFrame:
         return self.probe(*args, **kwargs).set_index("member").add_suffix(self.ending).reset_index()

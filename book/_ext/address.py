@@ -28,6 +28,12 @@ def of_this_build():
     return None
 
 
+def site(address):
+    """Where GitHub Pages publishes the book of a repository."""
+    owner, name = address.rstrip("/").split("/")[-2:]
+    return f"https://{owner.lower()}.github.io/{name}/"
+
+
 def mentions(repository):
     """A pattern for OWNER/NAME as part of an address (also an encoded one), but not as part of a path on a disk."""
     owner, name = map(re.escape, repository.split("/"))

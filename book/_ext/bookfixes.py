@@ -38,8 +38,6 @@ def without_unused(app, pagename, templatename, context, doctree):
         unused.append("design-tabs")
     if not re.search(r'class="[^"]*\b(toggle|dropdown)\b', body):
         unused.append("togglebutton.js")
-    if 'class="math' not in body:
-        unused += ["mathjax", "window.MathJax"]  # its settings stand in the page
     context["script_files"] = [
         script
         for script in context["script_files"]
@@ -56,18 +54,18 @@ def no_edit_of_what_is_generated(app, pagename, templatename, context, doctree):
                 group["buttons"] = [button for button in group["buttons"] if button.get("label") != "source-edit-button"]
 
 
+def preload_type(app, pagename, templatename, context, doctree):
+    # Asked for with the page rather than when a style sheet has come and been read.
+    for name in ("text", "code"):
+        font = context["pathto"](f"_static/fonts/{name}.woff2", resource=True)
+        link = f'<link rel="preload" href="{font}" as="font" type="font/woff2" crossorigin />\n'
+        context["metatags"] = context.get("metatags", "") + link
+
+
 def at_its_own_address(app, config):
     # A fork that publishes from GitHub Actions gets buttons that lead to the fork, without changing a line.
     if address := of_this_build():
         config.html_theme_options |= {"repository_url": address, "repository_provider": "github"}
-
-
-def smaller_mathjax(app, config):
-    # The parts the formulas need, without the menu and the speech engine: 0.7 MB, where the usual bundle has 1.2.
-    # A macro from a package that is not listed shows as an error on the page, which a test looks for.
-    config.mathjax_path = "mathjax/startup.js"
-    parts = ["input/tex-base", "[tex]/ams", "output/chtml", "a11y/assistive-mml"]
-    config.mathjax3_config = (config.mathjax3_config or {}) | {"loader": {"load": parts}, "tex": {"packages": {"[+]": ["ams"]}}}
 
 
 def mend(app, exception):
@@ -94,8 +92,8 @@ def mend(app, exception):
 
 def setup(app):
     app.connect("config-inited", at_its_own_address, priority=100)  # before the theme takes it apart
-    app.connect("config-inited", smaller_mathjax, priority=100)
     app.connect("html-page-context", without_unused, priority=900)
+    app.connect("html-page-context", preload_type)
     app.connect("html-page-context", no_edit_of_what_is_generated, priority=900)
     app.connect("build-finished", mend, priority=900)  # the theme writes the colours of code as late as this, too
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -10,19 +10,27 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import jupyter_cache.cache.main
 import nbformat
+import sqlalchemy
 import yaml
 from filelock import FileLock, Timeout
-from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
+from jupyter_cache.cache.db import OrmBase
+from jupyter_cache.cache.main import JupyterCacheBase
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # not there by itself under PYTHONSAFEPATH
+import surroundings  # noqa: E402
+from told import first_seed, told  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "_build"
@@ -31,9 +39,11 @@ CACHE = BUILD / ".jupyter_cache"
 DOCTREES = BUILD / ".doctrees"
 RESULTS_STAMP = BUILD / "results.stamp"  # what the cached results were computed with
 PAGES_STAMP = BUILD / "pages.stamp"  # what the pages were laid out with; only there after a build without warnings
+TOLD = BUILD / "told.json"  # what the chapters measured, for the pages that gather it
 
 BUDGET = 40  # seconds a chapter may take on two cores
 TIMEOUT = 300  # seconds after which a chapter is given up
+COLOURS = re.compile(r"\x1b\[[\d;]*m")  # a traceback's, which stand between its words in a log
 
 
 def digest(paths):
@@ -46,8 +56,29 @@ def digest(paths):
     )
     total = hashlib.sha256(sys.version.encode())
     for file in found:
-        total.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes() + b"\0")
+        total.update(os.fsencode(file.relative_to(ROOT)) + b"\0" + file.read_bytes() + b"\0")
     return total.hexdigest()
+
+
+def read(path):
+    """What an earlier build noted there; "" where there is nothing, or nothing that can be read."""
+    try:
+        return path.read_text("utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
+def write(path, text):
+    """All of it or nothing, also when the disk is full or somebody ends the build in between."""
+    whole = path.with_name(f"{path.name}.new")
+    whole.write_text(text, "utf-8")
+    os.replace(whole, path)
+
+
+def remove(folder):
+    """Unlike rmtree, does not mind that the folder is not there, and minds that it cannot be removed."""
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def pages():
@@ -76,24 +107,65 @@ def chapters():
     return [path for path in notebooks if path.exists() and path.parent == ROOT / "book"]
 
 
-def prepare_environment():
-    """Make the kernels this Python's own, whatever Jupyter or IPython set-up the user has besides."""
-    for name in ("PYTHONPATH", "MPLBACKEND"):
-        os.environ.pop(name, None)
-    os.environ |= {
-        "BNCOURSE_BOOK": "1",  # widgets draw every frame: the page has no kernel to ask for one
-        "OMP_NUM_THREADS": "1",  # the parallelism is over chapters
-        "PYTHONHASHSEED": "0",
-        "JUPYTER_PATH": str(Path(sys.prefix) / "share" / "jupyter"),
-        "JUPYTER_PREFER_ENV_PATH": "1",
-        "JUPYTER_CONFIG_DIR": str(BUILD / ".jupyter"),
-        "IPYTHONDIR": str(BUILD / ".ipython"),
-    }
+def load(path):
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception as error:
+        sys.exit(f"{path.relative_to(ROOT)} is not a notebook that can be read ({error}). No book was built.")
 
 
-async def execute(notebook, folder):
-    """Run a notebook in place, from a folder. Returns the seconds it took and what went wrong (None if nothing did)."""
+def create_db(folder):
+    """The database of a cache. jupyter-cache writes the folder into an address, where a % or a ? has a meaning."""
+    engine = sqlalchemy.create_engine(sqlalchemy.URL.create("sqlite", database=str(Path(folder, "global.db"))))
+    OrmBase.metadata.create_all(engine)
+    return engine
+
+
+jupyter_cache.cache.main.create_db = create_db
+
+
+def open_cache():
+    """The cache of executed chapters; an empty one where it is damaged."""
+    try:
+        cache = JupyterCacheBase(CACHE)
+        with cache.db.connect() as database:
+            sound = database.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+        if sound:
+            cache.list_cache_records()
+            return cache
+    except Exception as error:  # whatever is wrong with it: a cache may always be made anew
+        print(f"The cache of executed chapters cannot be read ({type(error).__name__}): it is made anew.", flush=True)
+    remove(CACHE)
+    return JupyterCacheBase(CACHE)
+
+
+def bundle(cache, notebook, path, took):
+    """A chapter as it goes into the cache, with a hash of what will lie there, and the seeds that it had."""
+    kept, _ = cache.create_hashed_notebook(notebook)
+    text = nbformat.writes(kept, nbformat.NO_CONVERT)
+    data = {"execution_seconds": took, "sha256": hashlib.sha256(text.encode()).hexdigest(), "first_seed": first_seed(notebook)}
+    return CacheBundleIn(notebook, path.relative_to(ROOT).as_posix(), data=data)
+
+
+def seconds_if_cached(cache, path):
+    """How long a chapter took, if the cache holds it, whole and unchanged; else None."""
+    try:
+        notebook = load(path)
+        record = cache.match_cache_notebook(notebook)
+        held = read(CACHE / "executed" / record.hashkey / "base.ipynb")
+        sound = hashlib.sha256(held.encode()).hexdigest() == record.data["sha256"]
+        return record.data["execution_seconds"] if sound and record.data["first_seed"] == first_seed(notebook) else None
+    except (KeyError, TypeError):
+        return None
+
+
+async def execute(notebook, folder, seed=None):
+    """Run a notebook in place, from a folder, with the seeds of its code or others. Returns the seconds it took and what went wrong (None if nothing did)."""
     running = {}
+    environment = os.environ | {
+        "PYTHONSAFEPATH": "1",  # a random.py that lies beside a chapter is not Python's random
+        "BNCOURSE_FIRST_SEED": str(first_seed(notebook) if seed is None else seed),
+    }
     client = NotebookClient(
         notebook,
         timeout=None,
@@ -106,9 +178,9 @@ async def execute(notebook, folder):
     start = time.perf_counter()
     problem = None
     try:
-        await asyncio.wait_for(client.async_execute(cwd=str(folder)), TIMEOUT)
+        await asyncio.wait_for(client.async_execute(cwd=str(folder), env=environment), TIMEOUT)
     except CellExecutionError as error:
-        problem = str(error)
+        problem = COLOURS.sub("", str(error))
     except TimeoutError:
         problem = f"not finished after {TIMEOUT} s; it was in this cell:\n{running.get('source', '(kernel start)')}"
     except Exception as error:  # a kernel that dies or does not start must be a failed chapter, not a lost build
@@ -123,21 +195,18 @@ async def execute(notebook, folder):
 def execute_outdated(notebooks, jobs):
     """Execute what the cache does not hold. Returns seconds per notebook, names executed and problems by name."""
     stamp = digest([ROOT / "bncourse", ROOT / "constraints.txt", ROOT / "book" / "results"])
-    if not RESULTS_STAMP.exists() or RESULTS_STAMP.read_text() != stamp:
+    if read(RESULTS_STAMP) != stamp:
         # jupyter-cache looks at a notebook's code only; what that code calls has changed.
-        shutil.rmtree(CACHE, ignore_errors=True)
-        RESULTS_STAMP.write_text(stamp)
-    cache = get_cache(CACHE)
+        remove(CACHE)
+        write(RESULTS_STAMP, stamp)
+    cache = open_cache()
 
-    seconds, outdated = {}, []
-    for path in notebooks:
-        try:
-            record = cache.match_cache_notebook(nbformat.read(path, as_version=4))
-            seconds[path.stem] = record.data["execution_seconds"]
-        except KeyError:
-            outdated.append(path)
-    previous = json.loads((BUILD / "timings.json").read_text()) if (BUILD / "timings.json").exists() else {}
-    before = previous.get("chapters", {})
+    seconds = {path.stem: took for path in notebooks if (took := seconds_if_cached(cache, path)) is not None}
+    outdated = [path for path in notebooks if path.stem not in seconds]
+    try:
+        before = {name: float(took) for name, took in json.loads(read(BUILD / "timings.json"))["chapters"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        before = {}  # the first build, or one that was cut off
     outdated.sort(key=lambda path: -before.get(path.stem, TIMEOUT))  # the longest first keeps all cores busy to the end
 
     problems = {}
@@ -146,7 +215,7 @@ def execute_outdated(notebooks, jobs):
         free = asyncio.Semaphore(jobs)
 
         async def run(path):
-            notebook = nbformat.read(path, as_version=4)
+            notebook = load(path)
             async with free:
                 took, problem = await execute(notebook, path.parent)
             seconds[path.stem] = took
@@ -154,41 +223,56 @@ def execute_outdated(notebooks, jobs):
             if problem:
                 problems[path.stem] = problem
                 return
-            cache.cache_notebook_bundle(CacheBundleIn(notebook, str(path), data={"execution_seconds": took}), overwrite=True)
+            try:
+                cache.cache_notebook_bundle(bundle(cache, notebook, path, took), overwrite=True)
+            except (OSError, RuntimeError, sqlalchemy.exc.SQLAlchemyError) as error:
+                problems[path.stem] = f"its results cannot be kept in {CACHE}: {error}"
+                return
             # Sphinx looks at the source only and would keep the page with the former results.
             (DOCTREES / path.relative_to(ROOT)).with_suffix(".doctree").unlink(missing_ok=True)
 
         await asyncio.gather(*map(run, outdated))
 
     if outdated:
+        if problem := surroundings.prove(os.environ, ROOT):
+            sys.exit(f"No chapter was executed: {problem}")
         print(f"Executing {len(outdated)} of {len(notebooks)} chapters, {jobs} at a time:", flush=True)
         asyncio.run(run_all())
     return seconds, [path.stem for path in outdated], problems
 
 
-def build_pages(runs):
-    """Lay out the pages, strictly; `runs` is what they may say about the runs. Returns Jupyter Book's exit code and words."""
+def all_told(notebooks):
+    """What each chapter told when it was executed, by page."""
+    cache = JupyterCacheBase(CACHE)
+    names = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in notebooks}
+    return {name: told(cache.get_cache_bundle(cache.match_cache_notebook(load(path)).pk).nb) for name, path in names.items()}
+
+
+def build_pages(runs, say):
+    """Lay out the pages, strictly; `runs` is what they may tell about the runs, `say` what the chapters told. Returns Jupyter
+    Book's exit code and words."""
     layout = ("_config.yml", "_toc.yml", "constraints.txt", "CITATION.cff", "book/_ext", "book/_static")
     stamp = digest([ROOT / name for name in layout])
-    if not PAGES_STAMP.exists() or PAGES_STAMP.read_text() != stamp:
+    if read(PAGES_STAMP) != stamp:
         # Warnings of pages that did not change are not repeated: after a build with warnings, or one cut short, the
         # next has to look at every page again.
-        shutil.rmtree(DOCTREES, ignore_errors=True)
+        remove(DOCTREES)
     PAGES_STAMP.unlink(missing_ok=True)
-    executed_before = len(get_cache(CACHE).list_cache_records())
+    write(TOLD, json.dumps(say))
+    executed_before = len(JupyterCacheBase(CACHE).list_cache_records())
     done = subprocess.run(
-        [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
-        + ["build", str(ROOT), "-W", "-n", "--keep-going", "-q"],
+        [sys.executable, __file__, "--jupyter-book", "build", str(ROOT), "-W", "-n", "--keep-going", "-q"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
-        env=os.environ | {"BNCOURSE_RUNS": json.dumps(runs)},
+        errors="replace",
+        env=os.environ | {"BNCOURSE_RUNS": json.dumps(runs), "BNCOURSE_TOLD": str(TOLD)},
     )
-    if len(get_cache(CACHE).list_cache_records()) != executed_before:
-        shutil.rmtree(CACHE)
+    if len(JupyterCacheBase(CACHE).list_cache_records()) != executed_before:
+        remove(CACHE)
         return 1, done.stdout + "\nJupyter Book executed a notebook itself: build.py and _config.yml disagree."
     if done.returncode == 0:
-        PAGES_STAMP.write_text(stamp)
+        write(PAGES_STAMP, stamp)
     return done.returncode, done.stdout
 
 
@@ -200,14 +284,22 @@ def main():
     parser.add_argument("--install-seconds", type=float, default=0, help="what the installation before took, for the summary")
     options = parser.parse_args()
 
-    prepare_environment()
-    BUILD.mkdir(exist_ok=True)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a chapter may fail with a σ that this console does not have
+    if problem := surroundings.unsuitable(ROOT):
+        sys.exit(f"No book was built: {problem}.")
+    clean = surroundings.environment(ROOT) | {"BNCOURSE_BOOK": "1"}  # widgets draw every frame: the page has no kernel to ask
+    os.environ.clear()
+    os.environ.update(clean)
     lock = FileLock(BUILD / ".lock")
     try:
+        BUILD.mkdir(exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         print("Another build of this book is running: waiting for it.", flush=True)
         lock.acquire()
+    except OSError as error:
+        sys.exit(f"No book was built: cannot write to {BUILD} ({error.strerror or error}).")
 
     start = time.perf_counter()
     notebooks = chapters()
@@ -220,7 +312,7 @@ def main():
         sys.exit(f"\n{len(problems)} of {len(notebooks)} chapters failed: {', '.join(problems)}. No book was built.")
 
     start = time.perf_counter()
-    code, said = build_pages({"seconds": seconds, "cores": cores})
+    code, said = build_pages({"seconds": seconds, "cores": cores}, all_told(notebooks))
     building = time.perf_counter() - start
     if code:
         shutil.rmtree(HTML, ignore_errors=True)
@@ -235,7 +327,7 @@ def main():
         "executed": executed,
         "chapters": {name: round(took, 1) for name, took in seconds.items()},
     }
-    (BUILD / "timings.json").write_text(json.dumps(timings, indent=1) + "\n")
+    write(BUILD / "timings.json", json.dumps(timings, indent=1) + "\n")
 
     print("\nSeconds a chapter took when it was last executed:")
     for name, took in seconds.items():
@@ -251,4 +343,9 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--jupyter-book"]:  # in a process of its own, but with this cache
+        from jupyter_book.cli.main import main as jupyter_book
+
+        jupyter_book(sys.argv[2:])
+    else:
+        main()

@@ -1,101 +1,158 @@
-"""Gather the verdicts of all chapters into the table of the last one, and fill in every reference to a claim.
+"""Gather what all chapters measured: the list and the map of the last chapter, every reference to a claim, the reader's score.
 
-A page asks for the table with `<div id="every-claim"></div>` and for one verdict with
-`<span class="claim-ref" data-claim-id="some-claim"></span>`. Both are filled after the pages are written, from the verdict cards
-that stand on them: what the table says is what the chapters say, and nothing is typed twice.
+A page asks for the list with `<div id="every-claim"></div>`, for the map with `<div id="map"></div>`, for the score with
+`<span id="score"></span>`, for how often verdicts change with the seeds (blocks.csv) with `<div id="blocks"></div>`, for one verdict with `<span class="claim-ref" data-claim-id="some-claim"></span>` and for the figure
+above a claim's card with `<div class="borrowed" data-claim-id="some-claim"></div>`. All are filled after the pages are written,
+from what the chapters told (told.py): what they say is what the chapters measured, and nothing is typed twice.
 """
 
+import csv
+import itertools
+import json
+import os
 import posixpath
 import re
 from collections import Counter
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from bs4 import BeautifulSoup
+import nbformat
 from sphinx.errors import ExtensionError
+from told import first_seed
 
-CARD = re.compile(r'<div class="claim" .*?</div>\s*</dl>.*?</div>', re.S)
-TABLE = re.compile(r'<div id="every-claim">(?:\s*<!-- gathered -->.*?<!-- end -->)?\s*</div>', re.S)
+LIST = re.compile(r'<div id="every-claim">(?:<!-- gathered -->.*?<!-- end -->)?\s*</div>', re.S)
+MAP = re.compile(r'<div id="map">(?:<!-- gathered -->.*?<!-- end -->)?\s*</div>', re.S)
+BLOCKS = re.compile(r'<div id="blocks">(?:<!-- gathered -->.*?<!-- end -->)?\s*</div>', re.S)
+SCORE = re.compile(r'<span id="score"[^>]*>[^<]*</span>')
+BORROWED = re.compile(r'(<div class="borrowed" data-claim-id="([^"]*)">)(?:<!-- gathered -->.*?<!-- end -->)?\s*(</div>)', re.S)
 REFERENCE = re.compile(r'(<span class="claim-ref" data-claim-id="([^"]*)">)[^<]*(?:<a .*?</a>)?(</span>)', re.S)
+FIGURE = re.compile(r'<figure class="(?:plot|explore)".*?</figure>', re.S)
 VERDICTS = ("supported", "contradicted", "inconclusive")
-FIGURES = ("data-verdict", "data-effect", "data-low", "data-high", "data-seeds")
+SIGNS = {"supported": "✓", "contradicted": "✗", "inconclusive": "?"}
+SUSPECTS = {"shift": "less shift of layer inputs", "smoothness": "a smoother loss", "gradient": "better gradients",
+            "scale": "scale invariance and larger rates", "noise": "noise of the batch"}
+KINDS = {"present": "Is it there?", "intervention": "What if only it changes?", "order": "Does more of it go with training?",
+         "theory": "What does theory say?"}
+SIDES = {"for": "+ speaks for it", "against": "− speaks against it", "open": "? leaves it open"}
 
 
-@dataclass(frozen=True)
-class Card:
-    """One verdict as it stands on a page: texts as HTML, figures as written."""
-
-    id: str
-    page: str  # from the root of the book, without suffix
-    chapter: str
-    says: str
-    source: str
-    measured: str
-    effect: str
-    predicted: str
-    seeds: str
-    figures: dict[str, str]
-
-    @property
-    def verdict(self) -> str:
-        return self.figures["data-verdict"]
-
-    def link(self, page: str, text: str) -> str:
-        target = posixpath.relpath(f"{self.page}.html", posixpath.dirname(page))
-        return f'<a href="{target}#claim-{self.id}">{text}</a>'
+def filled(content):
+    return f"<!-- gathered -->{content}<!-- end -->"
 
 
-def cards_of(page: str, chapter: str, html: str) -> list[Card]:
-    """The verdict cards on a page, in order."""
-    found = []
-    for card in CARD.findall(html):
-        tag = BeautifulSoup(card, "html.parser").find()
-        facts = {term.get_text(): escape(term.find_next("dd").get_text()) for term in tag.select("dt")}
-        found.append(Card(
-            tag["data-claim-id"], page, chapter, escape(tag.select_one(".claim-says").get_text()),
-            escape(tag.select_one(".claim-source").get_text()), facts["Measured"], facts["Effect"], facts["Predicted"],
-            facts["Seeds"], {name: tag[name] for name in FIGURES}))
-    begun = html.count('<div class="claim" ')
-    if len(found) != begun:
-        raise ExtensionError(f"{page}: {begun} verdict cards, of which {len(found)} can be read; "
-                             "has bncourse.claims changed their form?")
-    return found
+def link(claim, page, text):
+    return f'<a href="{posixpath.relpath(claim["page"] + ".html", posixpath.dirname(page))}#claim-{claim["id"]}">{text}</a>'
 
 
-def table(cards: list[Card], page: str) -> str:
-    """The table of all claims with its filters. Without a script it is simply all of them."""
-    counts = Counter(card.verdict for card in cards)
-    chapters = list(dict.fromkeys(card.chapter for card in cards))
-    summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+def listed(claims, page):
+    """All claims by chapter, each with its interval drawn against its threshold. Without a script, all of them, unfolded by hand."""
+    chapters = list(dict.fromkeys(claim["chapter"] for claim in claims))
 
-    def choice(name: str, label: str, everything: str, values) -> str:
+    def tally(some):
+        counts = Counter(claim["verdict"] for claim in some)
+        return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+
+    def choice(name, label, everything, values):
         options = "".join(f"<option>{value}</option>" for value in values)
         return f'<label>{label} <select name="{name}"><option value="">{everything}</option>{options}</select></label>'
 
-    rows, whole = [], ""
-    for card in cards:
-        # "... and at a small one." goes on from the claim before it, which a filter may hide.
-        goes_on = card.says.startswith("...")
-        before = f'<span class="claim-before">{whole} </span>' if goes_on else ""
-        whole = whole if goes_on else card.says
-        figures = " ".join(f'{name}="{value}"' for name, value in card.figures.items())
-        rows.append(
-            f'<tr data-claim-id="{card.id}" {figures} data-chapter="{card.chapter}">'
-            f'<td data-label="Verdict" class="claim-verdict">{card.verdict}</td>'
-            f'<td data-label="Claim">{before}{card.link(page, card.says)}</td>'
-            f'<td data-label="Source">{card.source}</td>'
-            f'<td data-label="Prediction">{card.measured}: {card.predicted}</td>'
-            f'<td data-label="Effect and interval">{card.effect}; {card.seeds} seeds</td>'
-            f'<td data-label="Chapter">{card.chapter}</td></tr>')
-    heads = "".join(f'<th scope="col">{head}</th>' for head in (
-        "Verdict", "Claim", "Source", "Prediction", "Effect and interval", "Chapter"))
-    return (f'<div id="every-claim"><!-- gathered --><p>{len(cards)} claims: {summary}.</p>'
-            f'<form class="claim-filter" hidden>{choice("verdict", "Verdict", "any", VERDICTS)}'
-            f'{choice("chapter", "Chapter", "all", chapters)}<label>Words <input name="words" type="search"></label>'
-            f'<output aria-live="polite"></output></form>'
-            f'<div class="claim-rows" role="region" aria-label="Every claim of this book" tabindex="0">'
-            f'<table class="claim-table"><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div><!-- end --></div>')
+    # "... and at a small one." goes on from a claim before it, which a filter may hide.
+    wholes = itertools.accumulate(claims, lambda whole, claim: whole if claim["says"].startswith("...") else claim["says"], initial="")
+    begun = {claim["id"]: f'<span class="claim-before">{escape(whole)}</span> ' if claim["says"].startswith("...") else ""
+             for claim, whole in zip(claims, wholes)}
+
+    def row(claim):
+        return (f'<li class="claim-row" data-verdict="{claim["verdict"]}"><span class="claim-verdict">{SIGNS[claim["verdict"]]} '
+                f'{claim["verdict"]}</span><span>{begun[claim["id"]]}{link(claim, page, escape(claim["says"]))} <small>{escape(claim["source"])}</small></span>'
+                f'<span class="claim-forest">{claim["picture"]}<small>{escape(claim["effect_text"])}; predicted '
+                f'{escape(claim["prediction_text"])}</small>'
+                "</span></li>")
+
+    parts = []
+    for chapter in chapters:
+        rows = [claim for claim in claims if claim["chapter"] == chapter]
+        parts.append(f'<details class="claim-chapter" data-chapter="{chapter}"><summary>{chapter} <small>{len(rows)}: {tally(rows)}</small>'
+                     f'</summary><ul>{"".join(map(row, rows))}</ul></details>')
+    decided = sum(claim["verdict"] != "inconclusive" for claim in claims)
+    return filled(
+        f"<p>{len(claims)} claims: {tally(claims)}. If every true effect lay exactly on its threshold, an interval of 95 % would decide about "
+        f"{0.05 * len(claims):.0f} of {len(claims)} by chance; {decided} are decided here, on seeds that follow from the chapters' code.</p>"
+        f'<form class="claim-filter" hidden>{choice("verdict", "Verdict", "any", VERDICTS)}{choice("chapter", "Chapter", "all", chapters)}'
+        f'<label>Words <input name="words" type="search"></label><output aria-live="polite"></output></form>{"".join(parts)}')
+
+
+def side(claim):
+    """On which side of its suspect a claim turned out to be."""
+    intended = claim["evidence"][2]
+    turned = {"for": "against", "against": "for"}[intended]
+    return {"supported": intended, "contradicted": turned, "inconclusive": "open"}[claim["verdict"]]
+
+
+def mapped(claims, page):
+    """Suspects by kinds of evidence: a table of links, each with a sign that says on which side it is."""
+    bearing = [claim for claim in claims if claim["evidence"]]
+    for suspect, kind, side_ in (claim["evidence"] for claim in bearing):
+        if suspect not in SUSPECTS or kind not in KINDS or side_ not in ("for", "against"):
+            raise ExtensionError(f"the map has no place for {(suspect, kind, side_)}: there are {', '.join(SUSPECTS)}; {', '.join(KINDS)}")
+    heads = "".join(f'<th scope="col">{head}</th>' for head in ["Suspect", *KINDS.values()])
+    rows = []
+    for suspect, words in SUSPECTS.items():
+        cells = []
+        for kind, head in KINDS.items():
+            here = [claim for claim in bearing if claim["evidence"][:2] == [suspect, kind]]
+            entries = "".join(f'<li class="map-{side(claim)}" title="{SIDES[side(claim)]}"><span>{SIDES[side(claim)][0]}</span> '
+                              f'{link(claim, page, escape(claim["says"]))}</li>' for claim in here)
+            cells.append(f'<td data-label="{head}">{f"<ul>{entries}</ul>" if here else "–"}</td>')
+        rows.append(f'<tr><th scope="row">{words}</th>{"".join(cells)}</tr>')
+    legend = ", ".join(SIDES.values())
+    return filled(f'<table class="map"><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table><p><small>{legend}.</small></p>')
+
+
+def changing(claims, page, source):
+    """How often verdicts came out otherwise with other seeds, by chapter, and which; of the code as it is now."""
+    with open(Path(source, "book", "blocks.csv"), encoding="utf-8", newline="") as file:
+        record = list(csv.DictReader(file))
+    rows, flips, runs = [], [], 0
+    for chapter, group in itertools.groupby(claims.values(), key=lambda claim: claim["page"]):
+        ids = {claim["id"] for claim in group}
+        code = str(first_seed(nbformat.read(Path(source, f"{chapter}.ipynb"), as_version=4)))
+        all_here = [row for row in record if row["chapter"] == posixpath.basename(chapter) and row["code"] == code]
+        here = [row for row in all_here if row["claim"] in ids]
+        wrong = Counter(row["claim"] for row in here if row["as_expected"] != "True")
+        blocks = len({row["block"] for row in all_here})
+        stopped = sum(row["verdict"] == "stopped" for row in all_here)
+        said = f"{blocks}, of which {stopped} stopped" if stopped else blocks
+        runs += len(here)
+        flips += [(count, blocks, claims[id]) for id, count in wrong.items()]
+        tried = f"<td>{said}</td><td>{wrong.total()} of {len(here)}</td><td>{len(wrong)} of {len(ids)}</td>" if all_here else \
+            '<td colspan="3">not tried since its code changed</td>'
+        rows.append(f'<tr><th scope="row">{next(claim["chapter"] for claim in claims.values() if claim["page"] == chapter)}</th>{tried}</tr>')
+    which = "".join(f"<li>{link(claim, page, escape(claim['says']))} {count} of {blocks}</li>"
+                    for count, blocks, claim in sorted(flips, key=lambda flip: -flip[0] / flip[1]))
+    total = f"<p>{sum(flip[0] for flip in flips)} of {runs} verdicts came out otherwise than the chapter says.</p>" if runs else ""
+    heads = "".join(f'<th scope="col">{head}</th>' for head in ("Chapter", "blocks of seeds", "verdicts that changed", "claims that ever did"))
+    return filled(f"{total}<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+                  + (f"<p>Those that changed:</p><ul>{which}</ul>" if which else ""))
+
+
+def gathered(app, names):
+    """All claims in order of the pages, with page and chapter; raises where two have one name, or a memory is wrong."""
+    told = json.loads(Path(os.environ["BNCOURSE_TOLD"]).read_text("utf-8"))
+    claims, questions = {}, 0
+    for name in names:
+        here = told.get(name, {"claims": [], "questions": [], "remembered": []})
+        number, title = re.match(r"(\d\d)_", posixpath.basename(name)), escape(app.env.titles[name].astext())
+        questions += len(here["questions"])
+        for claim in here["claims"]:
+            if claim["id"] in claims:
+                raise ExtensionError(f"two claims are called {claim['id']!r}: on {claims[claim['id']]['page']} and on {name}")
+            claims[claim["id"]] = claim | {"page": name, "chapter": f"{int(number[1])} {title}" if number else title}
+    for name in names:
+        for memory in told.get(name, {}).get("remembered", []):
+            found = claims.get(memory["claim"], {}).get("verdict", "made by no chapter")
+            if found != memory["verdict"]:
+                raise ExtensionError(f"{name} remembers that {memory['claim']!r} is {memory['verdict']}, but it is {found}")
+    return claims, questions
 
 
 def gather(app, exception):
@@ -103,25 +160,28 @@ def gather(app, exception):
         return
     names = sorted(app.env.found_docs)
     pages = {name: Path(app.outdir, f"{name}.html").read_text("utf-8") for name in names}
-    cards, seen = [], {}
-    for name, html in pages.items():
-        title = escape(app.env.titles[name].astext())
-        number = re.match(r"(\d\d)_", posixpath.basename(name))
-        for card in cards_of(name, f"{int(number[1])} {title}" if number else title, html):
-            if card.id in seen:
-                raise ExtensionError(f"two claims are called {card.id!r}: on {seen[card.id].page} and on {name}")
-            seen[card.id] = card
-            cards.append(card)
+    claims, questions = gathered(app, names)
+
+    def known(name, id):
+        if id not in claims:
+            raise ExtensionError(f"{name} refers to a claim {id!r}, which no chapter makes; there are {', '.join(claims)}")
+        return claims[id]
+
+    def figure_of(name, id):
+        page = pages[known(name, id)["page"]]
+        above = FIGURE.findall(page[: page.index(f'id="claim-{id}"')])
+        if not above:
+            raise ExtensionError(f"{name} borrows the figure above {id!r}, but there is none")
+        return above[-1]
 
     for name, html in pages.items():
-        def filled(match):
-            if match[2] not in seen:
-                raise ExtensionError(f"{name} refers to a claim {match[2]!r}, which no chapter makes; "
-                                     f"there are {', '.join(seen)}")
-            card = seen[match[2]]
-            return match[1] + card.link(name, f"{card.verdict}: {card.effect.removesuffix(', 95 % interval')}") + match[3]
-
-        new = TABLE.sub(lambda match: table(cards, name), REFERENCE.sub(filled, html))
+        new = REFERENCE.sub(lambda m: m[1] + link(known(name, m[2]), name, f"{known(name, m[2])['verdict']}: "
+                                                  f"{escape(known(name, m[2])['effect_text'])}") + m[3], html)
+        new = LIST.sub(lambda m: f'<div id="every-claim">{listed(list(claims.values()), name)}</div>', new)
+        new = MAP.sub(lambda m: f'<div id="map">{mapped(list(claims.values()), name)}</div>', new)
+        new = BLOCKS.sub(lambda m: f'<div id="blocks">{changing(claims, name, app.srcdir)}</div>', new)
+        new = SCORE.sub(lambda m: f'<span id="score" data-questions="{questions}">none yet.</span>', new)
+        new = BORROWED.sub(lambda m: m[1] + filled(figure_of(name, m[2])) + m[3], new)
         if new != html:
             Path(app.outdir, f"{name}.html").write_text(new, "utf-8")
 

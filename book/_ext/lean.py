@@ -9,7 +9,7 @@ import re
 import tinycss2
 
 CLASSES = re.compile(r'class="([^"]*)"')
-STYLESHEET = re.compile(r'(<link [^>]*?href="(?:\.\./)*_static/)([^"?]*?)(?:\.lean)?\.css(?:\?[^"]*)?"')
+STYLESHEET = re.compile(r'(<link [^>]*?href="[^"]*?_static/)([^"?]*?)(?:\.lean)?\.css(?:\?[^"]*)?"')
 IMPORT = re.compile(r'@import\s*"([^"]*)"\s*;?')
 DEFINITION = re.compile(
     r"""(?<=[{;])\s*(--[\w-]+)\s*:(?:"[^"]*"|'[^']*'|\([^()]*(?:\([^()]*\)[^()]*)*\)|[^;{}"'()])*(?:;|(?=\}))"""

@@ -27,6 +27,8 @@ def contents(body):
     }
     for tag in page.select("details, script, style, .claim-rows, div.math, .headerlink"):
         tag.decompose()
+    for tag in page.select("span.math"):
+        tag.string = "formula"  # read as one word
     code = [tag.extract() for tag in page.select("pre")]
     lines = sum(1 for tag in code for line in tag.get_text().splitlines() if line.strip())
     return {"words": len(page.get_text(" ").split()), **found, "lines": lines}

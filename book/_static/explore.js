@@ -1,7 +1,8 @@
-// Sliders without a kernel: every picture is already on the page, a slider only chooses which one is shown.
+// Sliders and buttons without a kernel: every picture is already on the page, they only choose which one is shown.
 for (const figure of document.querySelectorAll("figure.explore")) {
   const frames = [...figure.querySelectorAll(".explore-frame")];
   const sliders = [...figure.querySelectorAll(".explore-controls input[type=range]")];
+  const controls = [...figure.querySelectorAll(".explore-controls > div")];
 
   const show = () => {
     for (const slider of sliders) {
@@ -9,7 +10,8 @@ for (const figure of document.querySelectorAll("figure.explore")) {
       slider.setAttribute("aria-valuetext", label);
       slider.parentElement.querySelector("output").value = label;
     }
-    const key = sliders.map((slider) => slider.value).join(",");
+    const chosen = (control) => control.querySelector("input[type=range], input:checked").value;
+    const key = controls.map(chosen).join(",");
     for (const frame of frames) frame.hidden = frame.dataset.key !== key;
   };
 

@@ -1,8 +1,7 @@
 // A formula wider than the page scrolls in its box: the keyboard has to reach it, as the theme sees to for code.
-window.addEventListener("load", async () => {
-  await window.MathJax?.startup?.promise;
+window.addEventListener("load", () => {
   const reach = () => {
-    for (const formula of document.querySelectorAll("mjx-container[display=true]")) {
+    for (const formula of document.querySelectorAll("div.math")) {
       if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
     }
   };

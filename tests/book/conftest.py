@@ -3,15 +3,17 @@
 import functools
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from xml.sax.saxutils import escape
 
 import pytest
+
+from bncourse.doctor import CHROMIUM_FLAGS, find_chromium
 
 ROOT = Path(__file__).parents[2]
 HTML = ROOT / "_build" / "html"
@@ -21,15 +23,17 @@ HTML = ROOT / "_build" / "html"
 def run_build():
     """Run build.py; gives its exit code, what it said, and its timings (those of the last build that came through)."""
 
-    def run(root=ROOT, *options):
+    def run(root=ROOT, *options, env=None):
         done = subprocess.run(
             [sys.executable, str(root / "book" / "_ext" / "build.py"), *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
+            errors="replace",
+            env=env,
         )
         file = root / "_build" / "timings.json"
-        timings = json.loads(file.read_text()) if file.exists() else None
+        timings = json.loads(file.read_text("utf-8")) if file.exists() else None
         return SimpleNamespace(code=done.returncode, said=done.stdout, timings=timings)
 
     return run
@@ -60,20 +64,35 @@ def site(html):
 
 
 @pytest.fixture(scope="session")
-def chromium():
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        say = "no Chromium on this machine; on Debian: apt-get install chromium"
-        if os.environ.get("CI"):
-            pytest.fail(say, pytrace=False)
-        pytest.skip(say)
+def launch(tmp_path_factory, unavailable):
+    """Start Chromium: with the machine's fonts, or as on a machine that has no fonts but those of a folder."""
+    try:
+        path = find_chromium()
+    except RuntimeError as error:
+        unavailable(str(error))
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-        browser = playwright.chromium.launch(executable_path=path, args=[*flags, "--disable-sync"])
-        yield browser
-        browser.close()
+
+        def start(fonts=None):
+            environment = dict(os.environ)
+            if fonts:
+                scratch = tmp_path_factory.mktemp("fontconfig")
+                environment["FONTCONFIG_FILE"] = str(scratch / "fonts.conf")
+                (scratch / "fonts.conf").write_text(
+                    f"<fontconfig><dir>{escape(str(fonts))}</dir><cachedir>{escape(str(scratch))}</cachedir></fontconfig>"
+                )
+            return playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS, env=environment)
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def chromium(launch):
+    """As on this machine, or, with BNCOURSE_FONTS=FOLDER, as on one that has the fonts of that folder alone."""
+    browser = launch(os.environ.get("BNCOURSE_FONTS"))
+    yield browser
+    browser.close()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from PIL import Image
 # Puts one text of each kind into window.kinds, and every element whose text has one of them into window.looked.
 FIND = """() => {
   const kinds = new Map(), looked = new Set();
-  const unseen = "mjx-assistive-mml, script, style, title, noscript, #pst-skip-link";
+  const unseen = "script, style, title, noscript, #pst-skip-link";
   const seen = element => !element.closest(unseen) && element.checkVisibility({opacityProperty: true, visibilityProperty: true});
   // All that colours what lies on an element, from itself outwards.
   const grounds = new Map([[null, ""]]);
@@ -42,14 +42,14 @@ FIND = """() => {
   const letters = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (letters.nextNode()) {
     const node = letters.currentNode, element = node.parentElement;
-    if (!node.data.trim() || element.closest("svg") || !seen(element)) continue;
+    if (!node.data.trim() || element.closest("svg, math") || !seen(element)) continue;
     const range = new Range();
     range.selectNodeContents(node);
     const size = range.getClientRects()[0];
     if (!size || size.width < 3 || size.height < 3) continue;  // there for screen readers
     add(element, getComputedStyle(element).color, "text", least(getComputedStyle(element)), range);
   }
-  for (const element of document.body.querySelectorAll("*:not(svg *, mjx-container *, pre *)")) {
+  for (const element of document.body.querySelectorAll("*:not(svg *, math *, pre *)")) {
     if (!seen(element)) continue;
     const style = getComputedStyle(element);
     for (const side of ["::before", "::after"]) {
@@ -57,7 +57,7 @@ FIND = """() => {
       if (/^"[^"]*[^"\\s]/.test(before.content) && before.display !== "none")
         add(element, before.color, side, least(before), element);
     }
-    if (element.matches("mjx-container")) add(element, style.color, "formula", 4.5, element);
+    if (element.matches("math")) add(element, style.color, "formula", 4.5, element);
     if (element.matches("select, input:is([type=text], [type=search])")) add(element, style.color, "field", 4.5, element);
     if (element.matches("[class*='fa-']")) add(element, style.backgroundColor, "icon", 3, element);
     if (element.matches("svg") && element.querySelector("text")) {

@@ -13,6 +13,8 @@ import yaml
 from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+from told import first_seed  # noqa: E402
 
 
 def test_nothing_changed_nothing_executed(build, run_build):
@@ -30,7 +32,7 @@ def tiny(tmp_path):
     root = tmp_path / "tiny"
     for folder in ("_ext", "_static"):
         shutil.copytree(ROOT / "book" / folder, root / "book" / folder)
-    for file in ("_config.yml", "constraints.txt", "book/references.bib"):
+    for file in ("_config.yml", "constraints.txt", "pyproject.toml", "book/references.bib"):
         shutil.copy(ROOT / file, root / file)
     toc = {"format": "jb-book", "root": "book/index", "chapters": [{"file": "book/01_one"}, {"file": "book/02_two"}]}
     (root / "_toc.yml").write_text(yaml.safe_dump(toc))
@@ -70,7 +72,7 @@ def test_only_what_changed_is_executed(tiny, run_build, monkeypatch):
         again = run_build(tiny)
         assert again.code == 0 and again.timings["executed"] == [], again.said
         touched = {path.relative_to(html).as_posix() for path, when in before.items() if path.stat().st_mtime_ns != when}
-        assert touched - {"search.html", "genindex.html"} == rewritten
+        assert touched - {"search.html", "genindex.html", "404.html"} == rewritten
         assert again.timings["execute"] + again.timings["build"] < start + 15
     assert "A new sentence." in (html / "book" / "02_two.html").read_text()
 
@@ -99,6 +101,73 @@ def buttons(page):
     """Where the page's Colab button and its repository button lead."""
     page = BeautifulSoup(page.read_text(), "html.parser")
     return [page.select_one(tag)["href"] for tag in ("a[href^='https://colab.']", "a.btn-source-repository-button")]
+
+
+STARTUP = "raise SystemExit('somebody else\'s start-up file')"
+
+
+def test_surroundings_do_not_reach_the_book(tiny, run_build, tmp_path):
+    """A folder with any name, somebody's settings, a console that cannot say everything; another bncourse on the path."""
+    root = tmp_path / "Jürgen %2F a?b#c 'q" / "copy"
+    shutil.copytree(tiny, root)
+    home = tmp_path / "their home"
+    for file, text in {".config/matplotlib/matplotlibrc": "text.usetex: True", "startup.py": STARTUP,
+                       "bncourse/__init__.py": "answer = 'theirs'"}.items():
+        (home / file).parent.mkdir(parents=True, exist_ok=True)
+        (home / file).write_text(text)
+    for name in ("random", "numpy"):
+        (root / "book" / f"{name}.py").write_text(STARTUP)
+    write(root, "01_one", "import matplotlib.pyplot as plt\nassert not plt.rcParams['text.usetex'], 'tex'",
+          "assert False, 'asserted'")
+    theirs = {"HOME": str(home), "PYTHONPATH": str(home), "PYTHONSTARTUP": str(home / "startup.py"), "PIP_USER": "1",
+              "PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "default", "MPLBACKEND": "none", "LC_ALL": "C", "PYTHONUTF8": "0",
+              "PYTHONIOENCODING": "cp1252", "IPYTHONDIR": "/dev/null/x", "JUPYTER_RUNTIME_DIR": "/dev/null/x"}
+    done = run_build(root, env=os.environ | theirs)
+    assert done.code != 0 and "AssertionError: asserted" in done.said, "an assert that is not there cannot fail"
+    write(root, "01_one", "import random, bncourse\nprint('the answer is', bncourse.answer)", "raise ValueError('σ < 0')")
+    done = run_build(root, env=os.environ | theirs)
+    assert done.code != 0 and r"ValueError: \u03c3 < 0" in done.said
+    write(root, "01_one", "import random, bncourse\nprint('the answer is', bncourse.answer)")
+    done = run_build(root, env=os.environ | theirs)
+    assert done.code == 0, done.said
+    assert "the answer is 41" in (root / "_build" / "html" / "book" / "01_one.html").read_text("utf-8")
+
+
+def test_without_a_package_of_its_own_a_checkout_is_no_book(tiny, run_build):
+    shutil.rmtree(tiny / "bncourse")
+    done = run_build(tiny)
+    assert done.code != 0 and f"not {tiny / 'bncourse'}, the package of this checkout" in done.said
+
+
+def test_a_file_that_hides_a_module_is_named(tiny, run_build):
+    (tiny / "types.py").write_text("")
+    done = run_build(tiny)
+    assert done.code != 0 and "types.py" in done.said and "rename or delete it" in done.said
+
+
+def test_what_cannot_be_read_counts_as_absent(tiny, run_build):
+    """The disk was full, or somebody pulled the plug: whatever is damaged, the next build makes it anew."""
+    first = run_build(tiny)
+    assert first.code == 0, first.said
+    built = tiny / "_build"
+    entries = {path: path.read_text("utf-8") for path in built.glob(".jupyter_cache/executed/*/base.ipynb")}
+    [one] = (path for path, text in entries.items() if "bncourse" in text)
+    damage = [
+        ("cut off", [one], lambda path: path.write_bytes(path.read_bytes()[:100]), ["01_one"]),
+        ("another result", [one], lambda path: path.write_text(entries[one].replace("41", "14"), "utf-8"), ["01_one"]),
+        ("the database", [built / ".jupyter_cache" / "global.db"], lambda path: path.write_bytes(b"x" * 5000), ["01_one", "02_two"]),
+        ("notes", [built / name for name in ("timings.json", "results.stamp", "pages.stamp")],
+         lambda path: path.write_bytes(b"\xff"), ["01_one", "02_two"]),
+    ]  # fmt: skip
+    for what, paths, spoil, again in damage:
+        for path in paths:
+            spoil(path)
+        done = run_build(tiny)
+        assert done.code == 0, f"{what}: {done.said}"
+        assert sorted(done.timings["executed"]) == again, what
+        assert "the answer is 41" in (built / "html" / "book" / "01_one.html").read_text("utf-8")
+    (built / "timings.json").write_text("")
+    assert run_build(tiny).timings["executed"] == []
 
 
 def test_failing_notebook(tiny, run_build):
@@ -135,8 +204,16 @@ def test_warnings_fail_the_build_each_time(tiny, run_build):
     assert done.code == 0, done.said
 
 
+def test_a_formula_that_cannot_be_set_fails_the_build_by_name(tiny, run_build):
+    write(tiny, "02_two", "two = 2", after="Fine: $x^2$. Not so: $\\foo{x}$, nor\n\n$$\\frac{a$$\n")
+    done = run_build(tiny)
+    assert done.code != 0 and "02_two" in done.said and r"\foo{x}" in done.said and r"\frac{a" in done.said
+    assert "x^2" not in done.said and not (tiny / "_build" / "html").exists()
+
+
 CLAIM = """from bncourse.claims import Claim
-verdict = Claim(id="{id}", says="{id} is so & <so>", source="Somebody 2020", effect="a size", above=1.0, ratio=True).judge(
+verdict = Claim(id="{id}", says="{id} is so & <so>", source="Somebody 2020", effect="a size", above=1.0, ratio=True,
+    evidence=("scale", "order", "for")).judge(
     [{value} + 0.1 * i for i in range(5)], expect="{expect}")"""
 
 
@@ -147,7 +224,7 @@ def claims(tiny):
     here = "import sys; sys.path.insert(0, '..')\n"
     write(tiny, "01_one", here + CLAIM.format(id="first-one", value=2, expect="supported"))
     write(tiny, "02_two", here + CLAIM.format(id="second-one", value=0.1, expect="contradicted"),
-          after='<div id="every-claim"></div>\n')
+          after='<div id="every-claim"></div>\n\n<div id="map"></div>\n')
     index = tiny / "book" / "index.md"
     index.write_text(index.read_text() + '\nSee <span class="claim-ref" data-claim-id="second-one"></span>.\n')
     return tiny
@@ -155,33 +232,56 @@ def claims(tiny):
 
 def rows_of(root):
     page = BeautifulSoup((root / "_build" / "html" / "book" / "02_two.html").read_text(), "html.parser")
-    return [(row["data-claim-id"], row["data-verdict"], row["data-chapter"]) for row in page.select("#every-claim tr[data-claim-id]")]
+    return [(row.a["href"].partition("#claim-")[2], row["data-verdict"], chapter["data-chapter"])
+            for chapter in page.select("#every-claim .claim-chapter") for row in chapter.select(".claim-row")]
 
 
 def test_the_build_gathers_every_claim(claims, run_build):
-    for _ in range(2):  # the second build finds the table filled
+    for _ in range(2):  # the second build finds the list filled
         done = run_build(claims)
         assert done.code == 0, done.said
         assert rows_of(claims) == [("first-one", "supported", "1 01_one"), ("second-one", "contradicted", "2 02_two")]
-    page = BeautifulSoup((claims / "_build" / "html" / "book" / "index.html").read_text(), "html.parser")
-    link, here = page.select_one(".claim-ref a"), "import sys; sys.path.insert(0, '..')\n"
+    pages = {name: BeautifulSoup((claims / "_build" / "html" / "book" / f"{name}.html").read_text(), "html.parser")
+             for name in ("index", "02_two")}
+    link, here = pages["index"].select_one(".claim-ref a"), "import sys; sys.path.insert(0, '..')\n"
     assert link["href"] == "02_two.html#claim-second-one" and link.text.startswith("contradicted: 0.")
+    assert "first-one is so & <so>" in pages["02_two"].select_one(".claim-row").get_text()
+    assert pages["02_two"].select_one(".claim-row svg.claim-picture .claim-threshold")
 
-    # A new claim in one chapter is in the table of another, whose page did not change.
+    # On the map a claim that was contradicted speaks for the other side.
+    entries = pages["02_two"].select("#map tbody tr:nth-of-type(4) td:nth-of-type(3) li")
+    assert [(entry["class"], entry.a["href"]) for entry in entries] == [
+        (["map-for"], "01_one.html#claim-first-one"), (["map-against"], "02_two.html#claim-second-one")]
+
+    # A new claim in one chapter is in the list of another, whose page did not change.
     write(claims, "01_one", here + CLAIM.format(id="another", value=3, expect="supported"))
     assert run_build(claims).code == 0
     assert rows_of(claims) == [("another", "supported", "1 01_one"), ("second-one", "contradicted", "2 02_two")]
 
-    # A sentence that goes on from another is shown behind it, wherever a filter may leave it.
-    assert "claim-before" not in (claims / "_build" / "html" / "book" / "02_two.html").read_text()
-    write(claims, "02_two", here + CLAIM.format(id="whole", value=2, expect="supported"),
-          CLAIM.format(id="...-part", value=2, expect="supported").replace('id="...-part"', 'id="part"'),
-          after='<div id="every-claim"></div>\n\n<span class="claim-ref" data-claim-id="part"></span>\n')
-    write(claims, "01_one", here + CLAIM.format(id="second-one", value=3, expect="supported"))
-    assert run_build(claims).code == 0
-    page = BeautifulSoup((claims / "_build" / "html" / "book" / "02_two.html").read_text(), "html.parser")
-    assert [cell.get_text() for cell in page.select("#every-claim td[data-label=Claim]")][1:] == [
-        "whole is so & <so>", "whole is so & <so> ...-part is so & <so>"]
+
+REMEMBER = "from IPython.display import display\ndisplay({'application/vnd.bncourse+json': {'remembered': [%s]}}, raw=True)"
+
+
+def test_a_wrong_memory_of_another_chapter_fails_the_build_by_name(claims, run_build):
+    index = claims / "book" / "index.md"
+    index.write_text(index.read_text().replace("second-one", "first-one"))
+    write(claims, "02_two", REMEMBER % '{"claim": "first-one", "verdict": "supported"}')
+    assert (done := run_build(claims)).code == 0, done.said
+    write(claims, "02_two", REMEMBER % '{"claim": "first-one", "verdict": "contradicted"}')
+    done = run_build(claims)
+    assert done.code != 0 and "02_two remembers that 'first-one' is contradicted, but it is supported" in done.said
+
+
+def test_seeds_follow_from_the_code_and_not_from_its_layout():
+    def seed(*cells):
+        return first_seed(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]))
+
+    one = seed("%pip install x", "if x:\n    f(a, f'{b:.1f}')\n    g()")
+    assert one == seed("%pip  install x", "if x:  # a comment\n  f(\n    a, f\"{b:.1f}\",\n  )\n  g()")
+    assert one == 45550, "the same in every version of Python"
+    others = [seed("%pip install x", "if x:\n    f(a, f'{b:.1f}')\ng()"), seed("%pip install x", "if x:\n    f(a, f'{b:.2f}')\n    g()"),
+              seed("if x:\n    f(a, f'{b:.1f}')\n    g()"), seed("%pip install y", "if x:\n    f(a, f'{b:.1f}')\n    g()")]
+    assert len({one, *others}) == 5
 
 
 def test_a_verdict_that_no_longer_holds_fails_the_build_by_name(claims, run_build):
@@ -230,11 +330,10 @@ def test_serving_what_is_not_there(tiny):
 
 
 @pytest.fixture
-def make(tmp_path):
+def make(tmp_path, unavailable):
     """Run make in a folder with this Makefile, where the only Pythons are the scripts given by name."""
     if not shutil.which("make"):
-        say = pytest.fail if os.environ.get("CI") else pytest.skip
-        say("no make on this machine")
+        unavailable("no make on this machine")
     for file in ("Makefile", "requirements.txt", "constraints.txt", "pyproject.toml"):
         shutil.copy(ROOT / file, tmp_path / file)
     bin_ = tmp_path / "bin"
@@ -292,3 +391,27 @@ def test_interrupted_installation_leaves_no_stamp(make):
     done = make("book", python3=NEW)
     assert done.returncode != 0 and not done.stamped
     assert "Installing" in done.stdout
+
+
+# A Python that installs, and counts how often.
+COUNTING = NEW.replace("exit 7", "echo installed >>installs") + 'case "$1" in *build.py) echo built;; esac\n'
+
+
+def test_two_targets_at_once_install_once(make, tmp_path):
+    done = make("-j8", "book", "test", python3=COUNTING)
+    assert done.returncode == 0 and done.stamped, done.stderr
+    assert (tmp_path / "installs").read_text() == "installed\n"
+
+
+def test_a_dry_run_does_nothing(make, tmp_path):
+    done = make("-n", "book", "test", python3=COUNTING)
+    assert done.returncode == 0 and "build.py" in done.stdout
+    assert not (tmp_path / ".venv").exists() and not (tmp_path / "installs").exists()
+
+
+def test_a_folder_that_moved_is_installed_again(make, tmp_path):
+    for where in (None, None, "/somewhere/else\n"):
+        if where:
+            (tmp_path / ".venv" / ".installed").write_text(where)
+        assert make("book", python3=COUNTING).returncode == 0
+    assert (tmp_path / "installs").read_text() == "installed\n" * 2

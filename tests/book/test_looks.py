@@ -15,13 +15,13 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import address  # noqa: E402
 import citing  # noqa: E402
-import formulas  # noqa: E402
 import lean  # noqa: E402
 import reading  # noqa: E402
 from build import pages  # noqa: E402
+from surroundings import tracked  # noqa: E402
 
-CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("[0-9][0-9]_*.ipynb"))
-EXERCISES = sorted(path.stem for path in (ROOT / "exercises").glob("ex*.ipynb"))
+CHAPTERS = [path.stem for path in tracked("book/[0-9][0-9]_*.ipynb")]
+EXERCISES = [path.stem for path in tracked("exercises/ex*.ipynb")]
 
 
 def read(html, name):
@@ -102,6 +102,15 @@ def test_on_paper(open_page):
     assert page.pdf(prefer_css_page_size=True)[:5] == b"%PDF-"
 
 
+def test_no_page_takes_a_ream(open_page):
+    """Sheets of A4, as a printer would count them."""
+    sheets = {}
+    for name in pages():
+        pdf = open_page(f"{name}.html").pdf(prefer_css_page_size=True, format="A4")
+        sheets[name] = len(re.findall(rb"/Type\s*/Page\b", pdf))
+    assert 1 < max(sheets.values()) <= 30, sheets
+
+
 def test_a_line_of_prose_has_about_85_characters(open_page):
     page = open_page("book/05_measuring_shift.html")
     # Characters of each full line: those of a paragraph, by the line they stand on, without the last.
@@ -134,11 +143,10 @@ def test_the_first_tab_stop_skips_to_the_text(open_page):
 def test_what_is_too_wide_for_a_phone_scrolls_in_its_box(open_page, name):
     page = open_page(f"{name}.html")
     page.set_viewport_size({"width": 390, "height": 844})
-    page.evaluate("window.MathJax && MathJax.startup.promise")
     cut = page.evaluate("""() => [...document.querySelectorAll("article *")].filter(tag => {
       const {right, width} = tag.getBoundingClientRect();
       if (!width || right <= innerWidth + 1) return false;
-      if (tag.closest("mjx-assistive-mml, [hidden], .visually-hidden, .sr-only")) return false;
+      if (tag.closest("[hidden], .visually-hidden, .sr-only")) return false;
       for (let box = tag.parentElement; box; box = box.parentElement) {
         if (["auto", "scroll"].includes(getComputedStyle(box).overflowX)) return false;
       }
@@ -176,19 +184,6 @@ def test_what_counts_as_reading():
     assert found == {"words": 5, "figures": 1, "sliders": 0, "formulas": 1, "lines": 2}
     assert reading.minutes(**found) == 5
     assert reading.minutes(words=2300, figures=4, sliders=1, formulas=4, lines=240) == 20  # 10 + 2 + 1 + 1 + 6
-
-
-@pytest.mark.parametrize("tex, wide", [  # em in Computer Modern
-    ("x", 0.57), (r"\sigma_c = 0", 2.8), (r"\frac{1}{2}", 0.6), (r"\lVert w \rVert^2", 2.2),
-    (r"-1", 1.28), (r"\text{train}", 2.2)])
-def test_the_width_of_a_formula(tex, wide):
-    assert formulas.size(tex)[0] == pytest.approx(wide, rel=0.12)
-
-
-def test_the_height_of_a_formula():
-    plain, fraction = (formulas.size(tex, display=True)[1] for tex in ("x = y", r"x = \frac{a}{b}"))
-    two = formulas.size(r"\begin{aligned} a &= b \\ c &= d \end{aligned}", display=True)[1]
-    assert 1 <= plain < 1.3 < 2 < fraction < 3 and 2 < two < 3
 
 
 def test_style_sheets_keep_what_pages_use_and_nothing_else(tmp_path):

@@ -1,5 +1,6 @@
 """What the build wrote, read as HTML."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from PIL import Image
 
 from bncourse import figures
 from bncourse.grading.masters import SOLUTION
@@ -15,8 +17,9 @@ from bncourse.grading.masters import SOLUTION
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import address  # noqa: E402
+from surroundings import tracked  # noqa: E402
 
-CHAPTERS = sorted((ROOT / "book").glob("[0-9][0-9]_*.ipynb"))
+CHAPTERS = tracked("book/[0-9][0-9]_*.ipynb")
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +37,7 @@ def test_every_chapter_is_in_the_book(html):
 
 
 def test_every_exercise_is_in_the_book_without_its_solution(html, pages):
-    masters = sorted((Path(__file__).parents[2] / "exercises" / "masters").glob("*.ipynb"))
+    masters = tracked("exercises/masters/*.ipynb")
     assert masters
     texts = {file: page.get_text() for file, page in pages.items()}
     texts |= {file: file.read_text("utf-8") for file in (html / "_sources").rglob("*") if file.is_file()}
@@ -51,9 +54,25 @@ def test_every_exercise_is_in_the_book_without_its_solution(html, pages):
             assert not (found := [line for line in telling if line in text]), f"{file}: {found}"
 
 
+def test_chapters_explain_the_words_of_the_glossary_once_where_they_begin(html, pages):
+    told = pages[html / "book" / "glossary.html"]
+    told = {item["id"]: " ".join(item.find_next("dd").get_text().split()) for item in told.select("dl.glossary dt[id]")}
+    for path in CHAPTERS:
+        page = pages[html / "book" / f"{path.stem}.html"]
+        terms = page.select("a.term")
+        assert len(terms) > 1 and not page.select(":is(h1, h2, h3, table, pre) a.term, a a"), path.name
+        ids = [term["href"].partition("#")[2] for term in terms]
+        assert len(set(ids)) == len(ids), f"{path.name} explains a word twice"
+        for term, name in zip(terms, ids):
+            definition = page.find(id=term["aria-describedby"])
+            assert definition["role"] == "tooltip" and definition == term.find_next_sibling()
+            assert re.sub(r"\W", "", definition.get_text())[:20] == re.sub(r"\W", "", told[name])[:20]
+
+
 def test_no_error_output(pages):
     for file, page in pages.items():
         assert "Traceback (most recent call last)" not in page.get_text(), file.name
+        assert not (found := re.search(r"<[^<>]* at 0x[0-9a-f]+>", page.get_text())), f"{file.name} shows an object: {found[0]}"
         assert not page.select(".cell_output .stderr, .cell_output .traceback"), file.name
 
 
@@ -64,7 +83,7 @@ def test_no_empty_figure(pages):
             assert len(svg.select("path, line, polyline, rect, circle, use, text")) >= 3, f"{file.name}: {str(svg)[:200]}"
             drawn += 1
         for figure in page.select("figure.explore"):
-            assert figure.select("input[type=range]"), f"{file.name}: a widget without sliders"
+            assert figure.select("input"), f"{file.name}: a widget with nothing to choose"
         for image in page.select("img[src]"):
             if not urlsplit(image["src"]).scheme:
                 assert (file.parent / unquote(urlsplit(image["src"]).path)).stat().st_size > 0, f"{file.name}: {image}"
@@ -91,7 +110,7 @@ def test_every_figure_has_a_caption_and_descriptions_of_its_own(pages):
                 alts.append(picture.get("aria-label") or picture.get("alt"))
                 assert alts[-1] != caption.get_text(), f"{file.name}: said twice: {alts[-1]}"
                 assert not re.search(r"\.(png|svg|webp|jpe?g)\b|[{}]", alts[-1]), f"{file.name}: {alts[-1]}"
-        twice = {alt for alt in alts if alts.count(alt) > 1}
+        twice = {alt for alt in alts if alts.count(alt) > 1 and "Legend of all panels" not in alt}
         assert not twice, f"{file.name}: two pictures, or two settings of a slider, that are described alike"
 
 
@@ -134,12 +153,48 @@ def test_every_internal_link_resolves(pages, html):
     for file, page in pages.items():
         for tag in page.select("a[href], link[href], script[src]"):
             url = urlsplit(tag.get("href") or tag.get("src"))
-            if url.scheme or url.netloc:
+            if url.scheme or url.netloc or file.name == "404.html":  # whose links have a test of their own
                 continue
             target = (file.parent / unquote(url.path)).resolve() if url.path else file
             assert target.is_relative_to(html) and target.exists(), f"{file.name}: {tag}"
             if url.fragment and target in anchors:
                 assert unquote(url.fragment) in anchors[target] | {""}, f"{file.name}: {tag}"
+
+
+def test_what_a_page_says_about_itself(pages, html):
+    home = address.site(address.of_this_build() or address.declared())
+    names = [file for file in pages if file.parent.name in ("book", "exercises")]
+    assert len(names) > 20
+    said = {}
+    for file in names:
+        page, here = pages[file], home + file.relative_to(html).as_posix()
+        [canonical] = page.select("link[rel=canonical]")
+        assert canonical["href"] == here
+        about = {tag.get("property") or tag.get("name"): tag["content"] for tag in page.select("meta[content]")}
+        assert about["og:url"] == here and about["og:title"] == page.select_one("h1").find(string=True)
+        assert about["description"] == about["og:description"] and len(about["description"].split()) >= 8, file.name
+        assert about["og:image"].startswith(home) and about["og:image:alt"]
+        with Image.open(html / about["og:image"].removeprefix(home)) as picture:
+            assert (picture.format, picture.size) == ("PNG", (1200, 630))
+        said[file] = about["description"]
+    assert len(set(said.values())) == len(said), "two pages with one description"
+    listed = re.findall("<loc>(.*)</loc>", (html / "sitemap.xml").read_text("utf-8"))
+    assert sorted(listed) == sorted(home + file.relative_to(html).as_posix() for file in names)
+
+
+def test_a_fork_has_its_own_address():
+    assert address.site("https://github.com/Jane/fork") == "https://jane.github.io/fork/"
+
+
+def test_the_page_for_what_is_not_there_works_in_any_folder(pages, html):
+    page, root = pages[html / "404.html"], urlsplit(address.site(address.of_this_build() or address.declared())).path
+    assert "no page at this address" in page.get_text() and not page.select("link[rel=canonical]")
+    links = [tag.get("href") or tag.get("src") for tag in page.select("a[href], link[href], script[src], img[src]")]
+    links = [urlsplit(link) for link in links if not link.startswith("#")]
+    ours = [unquote(link.path) for link in links if not link.netloc]
+    assert len(ours) > 30
+    for path in ours:
+        assert path.startswith(root) and (html / path.removeprefix(root)).exists(), path
 
 
 def test_ids_are_unique_on_a_page(pages):
@@ -149,43 +204,39 @@ def test_ids_are_unique_on_a_page(pages):
         assert len(ids) == len(set(ids)), file.name
 
 
-def test_claims(pages):
-    seen = {}
-    for file, page in pages.items():
-        for claim in page.select(".claim"):
-            name = claim["data-claim-id"]
-            assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name), name
-            assert name not in seen, f"{name} is in {seen[name]} and in {file.name}"
-            seen[name] = file.name
-            assert claim["data-verdict"] in ("supported", "contradicted", "inconclusive"), name
-            text = claim.get_text(" ").lower()
-            assert claim["data-verdict"] in text and claim.select_one(".claim-says").get_text(strip=True), name
-            for word in ("effect", "interval", "seeds"):
-                assert word in text, f"{name} does not show its {word}"
-            assert re.search(r"\d", claim.select_one(".claim-facts").get_text()), name
+@pytest.fixture(scope="session")
+def told(html):
+    """What the chapters told when they were executed: {id: claim}, with its page."""
+    chapters = json.loads((ROOT / "_build" / "told.json").read_text("utf-8"))
+    return {claim["id"]: claim | {"page": name} for name, chapter in chapters.items() for claim in chapter["claims"]}
+
+
+def test_every_claim_stands_on_its_page(pages, told, html):
+    """As a card or as a row of the chapter's table, with its verdict in words and what was measured."""
     for path in CHAPTERS:
-        assert f"{path.stem}.html" in seen.values(), f"{path.name} gives no verdict"
+        assert any(claim["page"] == f"book/{path.stem}" for claim in told.values()), f"{path.name} gives no verdict"
+    for id, claim in told.items():
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", id)
+        [place] = pages[html / f"{claim['page']}.html"].select(f"#claim-{id}")
+        text = " ".join(place.get_text(" ").split())
+        assert place["data-verdict"] == claim["verdict"] and claim["verdict"] in text.lower(), id
+        for part in (claim["says"], claim["effect_text"], claim["source"]):
+            assert " ".join(part.split()) in text, f"{id} does not show {part!r}"
 
 
-FIGURES = ("data-claim-id", "data-verdict", "data-effect", "data-low", "data-high", "data-seeds")
+def test_the_list_has_every_claim_and_no_other(pages, told):
+    rows = [row for page in pages.values() for row in page.select("#every-claim .claim-row")]
+    listed = {row.a["href"].partition("#claim-")[2]: row for row in rows}
+    assert len(listed) == len(rows) and set(listed) == set(told)
+    for id, row in listed.items():
+        assert row["data-verdict"] == told[id]["verdict"] and told[id]["effect_text"] in row.get_text()
 
 
-def test_the_table_has_every_claim_and_no_other(pages):
-    cards = [claim for page in pages.values() for claim in page.select(".claim")]
-    rows = [row for page in pages.values() for row in page.select("#every-claim tbody tr")]
-    assert sorted([tag[name] for name in FIGURES] for tag in rows) == sorted([tag[name] for name in FIGURES] for tag in cards)
-    texts = {row["data-claim-id"]: " ".join(row.get_text(" ").split()) for row in rows}
-    for card in cards:
-        for part in (".claim-says", ".claim-source", ".claim-facts div:nth-of-type(1) dd", ".claim-facts div:nth-of-type(2) dd"):
-            assert " ".join(card.select_one(part).get_text().split()) in texts[card["data-claim-id"]]
-
-
-def test_every_reference_to_a_claim_says_its_verdict(pages):
-    verdicts = {claim["data-claim-id"]: claim["data-verdict"] for page in pages.values() for claim in page.select(".claim")}
+def test_every_reference_to_a_claim_says_its_verdict(pages, told):
     references = [tag for page in pages.values() for tag in page.select(".claim-ref")]
     assert references
     for tag in references:
-        assert tag.get_text().startswith(verdicts[tag["data-claim-id"]]) and tag.select_one("a[href]"), tag
+        assert tag.get_text().startswith(told[tag["data-claim-id"]]["verdict"]) and tag.select_one("a[href]"), tag
 
 
 def test_each_of_the_seventeen_sentences_is_answered(pages):

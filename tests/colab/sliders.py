@@ -17,7 +17,8 @@ _drawn = 0
 for _box in _shown:
     _picture, *_sliders, _caption = _box.children
     for _slider in _sliders:
-        for _index in [*range(1, len(_slider.options)), 0]:
+        _start, _positions = _slider.index, range(len(_slider.options))
+        for _index in [*(_position for _position in _positions if _position != _start), _start]:
             _before, _slider.index = _picture.value, _index
             assert _slider.value == _slider.options[_index][1], f"{_slider.description}: its value did not follow"
             assert "<svg" in _picture.value != _before, f"{_slider.description}: no new picture at {_slider.label}"

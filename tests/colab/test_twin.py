@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 import twin  # noqa: E402
 from sliders import DRIVE, WATCH, with_sliders_driven  # noqa: E402
+from surroundings import tracked  # noqa: E402
 
 PINS = "\n".join(line for line in twin.PACKAGES.read_text("utf-8").splitlines() if not line.startswith("#"))
 COLAB = {name: line.split("==")[1] for name, line in twin.packages(PINS).items()}
@@ -26,8 +27,8 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_every_file_of_the_package(wheel):
     package = {
         str(path.relative_to(twin.ROOT))
-        for path in (twin.ROOT / "bncourse").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        for path in tracked("*")
+        if path.is_relative_to(twin.ROOT / "bncourse")
     }
     assert "bncourse/grading/pages.html" in package
     assert {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name} == package

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import nbformat
+from surroundings import tracked
 
 ROOT = Path(__file__).resolve().parents[2]
-MASTERS = sorted((ROOT / "exercises" / "masters").glob("ex*.ipynb"))
-STUDENTS = sorted((ROOT / "exercises").glob("ex*.ipynb"))
+MASTERS = tracked("exercises/masters/ex*.ipynb")
+STUDENTS = tracked("exercises/ex*.ipynb")
 MASTER, STUDENT = MASTERS[0], STUDENTS[0]  # exercise 1, where any will do
 
 

@@ -188,11 +188,12 @@ def checks(data: Data, setting: Setting, device: str) -> list[tuple[str, bool, s
         replayed, plain = look(norm, True), look(norm, False)
         was = replayed.attrs.get("training", {}).get("replayed", "on a CPU")
         far = np.max(np.abs(replayed.train_loss / plain.train_loss - 1))
-        # Noise: a recording need not draw the same numbers, so only the kind of result has to agree.
+        # The noise of networks of mlp is drawn member by member, by numbers of Python's, which cannot be recorded.
+        wanted = "on a CPU" if not on_gpu else "no: it asks" if norm == "noisy_batch" else "yes"
         told.append(
             (
                 f"replayed and plain steps agree, {norm}",
-                far < (0.5 if norm == "noisy_batch" else 1e-3) and was == ("yes" if on_gpu else "on a CPU"),
+                far < 1e-3 and was.startswith(wanted),
                 f"losses differ by {far:.2g}, replayed: {was}",
             )
         )

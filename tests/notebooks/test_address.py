@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import address  # noqa: E402
+from surroundings import tracked  # noqa: E402
 
 REPOSITORY = address.declared().removeprefix(address.HOST)
 OWNER, NAME = REPOSITORY.split("/")
@@ -19,8 +20,9 @@ OTHER = "some-one/her.course"  # not spelt out below, or undoing the change woul
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A copy of the course to change."""
-    for path, text in address.texts():
+    """A copy of the course to change; without what somebody left there meanwhile."""
+    ours = set(tracked("*"))
+    for path, text in ((path, text) for path, text in address.texts() if path in ours):
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(text.encode("utf-8"))

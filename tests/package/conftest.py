@@ -22,6 +22,7 @@ def one_thread_and_one_seed():
     """As the chapters run (``lab.set_up``); and no test depends on which one ran before it."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    figures.settings.clear()  # those of quantities that a test module makes when it is imported
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import resource
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from bncourse.reproduce import EXPERIMENTS, Experiment, Plan, ReproduceError, Run, reproduce
@@ -22,6 +23,10 @@ def tiny_runs(scale, data, seeds):
 
 
 TINY = Experiment("tiny", "For tests", "none", "none", tiny_runs)
+WHOLE = EXPERIMENTS["batch-size"]
+# Of an experiment of the list every third run: all its normalizers and all its sizes of a batch are among them.
+THIRD = replace(WHOLE, name="third", runs=lambda *settings: WHOLE.runs(*settings)[::3])
+EXTRA = {"tiny": TINY, "third": THIRD}
 
 
 def child(name, out, limit):
@@ -42,7 +47,7 @@ def child(name, out, limit):
 
 
 def main(name, out, seed, longest, limit=0):
-    EXPERIMENTS["tiny"] = TINY
+    EXPERIMENTS.update(EXTRA)
     generator, kills = random.Random(int(seed)), 0
     Path(out).mkdir(parents=True, exist_ok=True)
     Plan(name, "digits", "quick", [0], out)  # What it reads and hashes is then known to all children.

@@ -1,6 +1,8 @@
 """Intervals and verdicts: a claim is judged by where its whole interval lies, and a changed verdict stops the notebook."""
 
+import json
 import math
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -129,14 +131,40 @@ def test_on_other_data_a_changed_verdict_is_a_finding(shown, monkeypatch):
     assert len(shown) == 1
 
 
-@pytest.mark.parametrize("values, says", [
-    (ABOUT_ONE[:4], "'a-claim': 4 seeds; a verdict needs at least 5"),
-    ([*ABOUT_ONE, math.nan], "seeds number .5. gave .nan."),
-])
-def test_what_cannot_be_judged_is_not_shown(values, says, shown):
-    with pytest.raises(ValueError, match=says):
-        claim().judge(values)
+def test_what_cannot_be_judged_is_not_shown(shown):
+    with pytest.raises(ValueError, match="'a-claim': 4 seeds; a verdict needs at least 5"):
+        claim().judge(ABOUT_ONE[:4])
     assert not shown
+
+
+def test_without_a_card_it_is_judged_all_the_same(shown):
+    verdict = claim(above=0.0).judge(ABOUT_ONE, card=False)
+    assert not shown and claims.judged["a-claim"] is verdict
+    with pytest.raises(VerdictChanged):
+        claim(above=2.0).judge(ABOUT_ONE, card=False)
+
+
+@pytest.mark.parametrize("ratio, gone", [(False, math.nan), (False, math.inf), (True, 0.0), (True, -1.0)])
+def test_a_seed_without_a_number_is_left_out_and_counted(ratio, gone, shown):
+    verdict = claim(above=0.5, ratio=ratio).judge([gone, *ABOUT_ONE])
+    assert verdict.word == "supported" and verdict.left_out == 1
+    assert verdict.effect == interval(ABOUT_ONE, ratio) and len(verdict.values) == 6
+    assert "5 seeds, 1 more left out" in verdict.html() and "1 more left out" in verdict.text()
+    few = claim(above=0.5, ratio=ratio).verdict([gone, *ABOUT_ONE[:4]])
+    assert few.word == "inconclusive" and "only 4 of 5 seeds gave a finite number" in few.html()
+
+
+@pytest.mark.parametrize("ratio", [False, True])
+def test_inconclusive_allows_what_is_near(ratio, shown):
+    """Other seeds would decide a claim near its threshold one way or the other; one far from it has changed."""
+    found = interval(ABOUT_ONE, ratio)
+    beyond = {factor: found.mean * (found.high / found.mean) ** factor if ratio else
+              found.mean + factor * (found.high - found.mean) for factor in (2.4, 2.6)}
+    assert claim(above=beyond[2.4], ratio=ratio).judge(ABOUT_ONE, expect="inconclusive").word == "contradicted"
+    with pytest.raises(VerdictChanged):
+        claim(above=beyond[2.6], ratio=ratio).judge(ABOUT_ONE, expect="inconclusive")
+    with pytest.raises(VerdictChanged):
+        claim(above=1.0, ratio=ratio).judge(ABOUT_ONE, expect="supported")
 
 
 def test_a_misspelt_expectation(shown):
@@ -184,40 +212,54 @@ class Card(HTMLParser):
         self.text += data + "\n"
 
 
-def test_the_card_can_be_read_by_a_machine(shown):
-    verdict = claim(above=0.5).judge(ABOUT_ONE)
+def test_the_card_comes_with_its_data(shown):
+    verdict = claim(above=0.5, evidence=("shift", "order", "for")).judge(ABOUT_ONE)
     card = Card(verdict.html())
-    assert card.attributes["class"] == "claim" and card.attributes["data-claim-id"] == "a-claim"
-    assert card.attributes["data-verdict"] == "supported" and card.attributes["data-seeds"] == "5"
-    numbers = [float(card.attributes[f"data-{name}"]) for name in ("effect", "low", "high")]
-    assert numbers == pytest.approx([1, verdict.effect.low, verdict.effect.high], rel=1e-5)
+    assert card.attributes == {"class": "claim", "id": "claim-a-claim", "data-verdict": "supported"}
+    bundle = verdict._repr_mimebundle_()
+    assert bundle["text/html"] == verdict.html() and bundle["text/plain"] == verdict.text()
+    [data] = json.loads(json.dumps(bundle[claims.MIME]))["claims"]
+    assert (data["id"], data["verdict"], data["seeds"], data["evidence"]) == ("a-claim", "supported", 5, ["shift", "order", "for"])
+    assert [data[name] for name in ("mean", "low", "high")] == [verdict.effect.mean, verdict.effect.low, verdict.effect.high]
+    assert data["values"] == ABOUT_ONE and data["effect_text"] == verdict.effect_text()
 
 
 def test_the_card_tells_a_reader_everything(shown):
     verdict = claim(above=0.5).judge(ABOUT_ONE)
     for text in (Card(verdict.html()).text, verdict.text()):
-        for fact in ("It is so.", "Somebody 2018, Fig. 1", "a difference", "1.00 [0.804, 1.20]", "above 0.500", "5"):
+        for fact in ("It is so.", "Somebody 2018, Fig. 1", "difference", "1.00 [0.80, 1.20]", "0.5", "5 seeds"):
             assert fact in text
         assert "supported" in text.lower()
-    assert verdict._repr_mimebundle_() == {"text/html": verdict.html(), "text/plain": verdict.text()}
+
+
+@pytest.mark.parametrize("options, word", [(dict(above=0.5), "supported"), (dict(below=0.5), "contradicted"),
+                                           (dict(above=1.0, ratio=True), "inconclusive"), (dict(below=2.0, ratio=True), "supported")])
+def test_the_picture_shows_on_which_side_the_interval_lies(options, word, shown):
+    picture = claims.picture(claim(**options).verdict(ABOUT_ONE))
+    start, width = (float(re.search(rf'{name}="([\d.]+)"', picture)[1]) for name in ("x", r"y=\"0\" width"))
+    at = float(re.search(r'claim-threshold" d="M([\d.]+)', picture)[1])
+    low, high = map(float, re.search(r'claim-interval" d="M([\d.]+) 9H([\d.]+)', picture).groups())
+    assert {"supported": start <= low < high <= start + width, "contradicted": high < start or low > start + width,
+            "inconclusive": low < at < high}[word]
+    assert (start == at) == ("above" in options)
 
 
 @pytest.mark.parametrize("field", ["says", "source", "effect", "unit"])
 def test_text_is_escaped(field, shown):
     hostile = '<script>alert("1 & 2")</script>'
     card = Card(claim(**{field: hostile}).judge(ABOUT_ONE).html())
-    assert "script" not in card.tags and hostile in card.text
+    assert "script" not in card.tags and hostile.lower() in card.text.lower()
     hostile = claim(id='a"><b>').judge(ABOUT_ONE)
-    assert Card(hostile.html()).attributes["data-claim-id"] == 'a"><b>'
+    assert Card(hostile.html()).attributes["id"] == 'claim-a"><b>'
 
 
 @pytest.mark.parametrize("options, effect, prediction", [
-    (dict(above=0.5), "1.00 [0.804, 1.20]", "above 0.500"),
-    (dict(above=0.5, unit="nats"), "1.00 [0.804, 1.20] nats", "above 0.500 nats"),
-    (dict(above=0.5, unit="points"), "100 [80.4, 120] points", "above 50.0 points"),
-    (dict(above=0.5, unit="%"), "100 [80.4, 120] %", "above 50.0 %"),
-    (dict(above=0.5, ratio=True), "0.990 [0.811, 1.21]×", "above 0.500×"),
-    (dict(below=2), "1.00 [0.804, 1.20]", "below 2.00"),
+    (dict(above=0.5), "1.00 [0.80, 1.20]", "above 0.5"),
+    (dict(above=0.5, unit="nats"), "1.00 [0.80, 1.20] nats", "above 0.5 nats"),
+    (dict(above=0.5, unit="points"), "100 [80, 120] points", "above 50 points"),
+    (dict(above=0.5, unit="%"), "100 [80, 120] %", "above 50 %"),
+    (dict(above=0.5, ratio=True), "0.99 [0.81, 1.21]×", "above 0.5×"),
+    (dict(below=2), "1.00 [0.80, 1.20]", "below 2"),
 ])
 def test_effects_in_words(options, effect, prediction, shown):
     verdict = claim(**options).judge(ABOUT_ONE)
@@ -235,10 +277,21 @@ def test_numbers(x, text):
     assert "-" not in number(x), "a minus sign, not a hyphen"
 
 
-def test_a_run_that_blew_up_is_inconclusive_on_other_data(monkeypatch, capsys):
-    claim = claims.Claim(id="blew-up", says="Anything.", source="nobody", effect="a number", above=0)
-    with pytest.raises(ValueError, match="inf"):
-        claim.judge([1, 2, 3, 4, math.inf])
-    monkeypatch.setattr(claims, "strict", False)
-    verdict = claim.judge([1, 2, 3, 4, math.inf])
-    assert verdict.word == "inconclusive" and "finite" in verdict.html()
+@pytest.mark.parametrize("numbers, texts", [
+    ((84.53, 80.1, 88.9), ["84.5", "80.1", "88.9"]), ((0.5, 0.4995, 0.5005), ["0.50000", "0.49950", "0.50050"]),
+    ((-0.01, -4.2, 4.1), ["0.0", "−4.2", "4.1"]), ((1234.5, 1100, 1370), ["1,234", "1,100", "1,370"]),
+    ((3.0, 3.0, 3.0), ["3.00", "3.00", "3.00"]),
+    ((-0.97467943448089656, -0.97467943448089667, -0.97467943448089644), ["−0.975"] * 3),  # seeds alike but for rounding
+    ((12.0, 2.0, 70.0), ["12.0", "2.00", "70.0"]), ((3e7, 2e7, 4e7), ["3.00·10⁷", "2.00·10⁷", "4.00·10⁷"]),
+])
+def test_as_many_decimals_as_the_interval_has_meaning_for(numbers, texts):
+    assert claims.honest(*numbers) == texts
+
+
+@pytest.mark.parametrize("blew_up", [1, 4])
+def test_a_run_that_blew_up_is_null_in_the_data_of_a_verdict(blew_up):
+    claim = claims.Claim("blew-up", "It holds.", "here", "effect", above=0)
+    told = claim.verdict([math.inf] * blew_up + [1.0, 1.1, 1.2, 1.3, 1.4]).data() if blew_up == 1 else claim.verdict(
+        [math.nan] * blew_up + [1.0, 1.1]).data()
+    again = json.loads(json.dumps(told, allow_nan=False))
+    assert again["values"].count(None) == again["left_out"] == blew_up

@@ -5,6 +5,8 @@ import hashlib
 import io
 import pickle
 import struct
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -12,6 +14,8 @@ import pooch
 import pytest
 import requests
 import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from bncourse import data, nets
 
@@ -49,6 +53,23 @@ def test_digits():
     assert torch.equal(digits.y_test.unique(), torch.arange(10))
     assert (digits.y_test.bincount() / 360 - digits.y_train.bincount() / 1437).abs().max() < 0.01
     assert not (digits.x_test[:, None] == digits.x_train[None]).all(2).any()
+
+
+def test_digits_are_those_of_scikit_learn():
+    images, labels = load_digits(return_X_y=True)
+    x_train, x_test, y_train, y_test = train_test_split((images / 16).astype(np.float32), labels, test_size=360,
+                                                        stratify=labels, random_state=0)
+    mean = x_train.mean(0, keepdims=True, dtype=np.float64).astype(np.float32)
+    digits = data.load("digits")
+    for mine, theirs in ((digits.x_train, x_train - mean), (digits.y_train, y_train),
+                         (digits.x_test, x_test - mean), (digits.y_test, y_test)):
+        assert mine.dtype == torch.from_numpy(theirs).dtype and np.array_equal(mine, theirs)
+
+
+def test_digits_do_not_import_scikit_learn():
+    code = "import sys; from bncourse import data; data.load(); print('sklearn' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
 
 
 def test_everybody_gets_the_same_split():

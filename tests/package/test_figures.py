@@ -1,5 +1,6 @@
 """Figures on their way to the page: theme colours, ids of their own, a description, the same bytes every time."""
 
+import io
 import itertools
 import re
 import xml.etree.ElementTree as ElementTree
@@ -9,6 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from fontTools.ttLib import TTFont
+from matplotlib.backends.backend_svg import RendererSVG
 
 from bncourse import claims, figures
 
@@ -128,8 +131,8 @@ def test_a_drawn_figure_is_closed():
 def test_show_puts_it_into_a_figure_with_a_caption(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", shown.append)
-    figures.show(rich_figure(), ALT, "Loss < 1 & falling")
-    figures.show(rich_figure(), ALT)
+    figures.show(rich_figure(), caption="Loss < 1 & falling", alt=ALT)
+    figures.show(rich_figure(), alt=ALT)
     assert shown[0].data.startswith('<figure class="plot"><svg') and f'aria-label="{ALT}"' in shown[0].data
     assert "<figcaption>Loss &lt; 1 &amp; falling</figcaption></figure>" in shown[0].data
     assert "figcaption" not in shown[1].data
@@ -139,7 +142,7 @@ def test_over_seeds(frame):
     # Two rows of one seed (two layers, say) count as one seed.
     doubled = pd.concat([frame, frame.assign(loss=frame.loss + 1)])
     found = figures.over_seeds(doubled, "loss", ["norm", "step"])
-    assert list(found.columns) == ["norm", "step", "mean", "low", "high", "seeds"] and len(found) == 6
+    assert list(found.columns) == ["norm", "step", "mean", "low", "high", "seeds", "left_out"] and len(found) == 6
     row = found[(found.norm == "batch") & (found.step == 2)].iloc[0]
     wanted = claims.interval([seed + 2.5 for seed in range(5)])
     assert (row["mean"], row.low, row.high, row.seeds) == pytest.approx((4.5, wanted.low, wanted.high, 5))
@@ -158,8 +161,95 @@ def test_curves_draw_the_mean_and_the_interval(frame):
 
 def test_networks_differ_by_more_than_colour():
     for kind in ("color", "linestyle", "marker"):
-        assert len({str(look[kind]) for look in figures.LOOKS.values()}) == len(figures.LOOKS)
-    assert set(figures.NAMES) == set(figures.LOOKS) == set(figures.TONES) - {"grey"}
+        looks = [*figures.LOOKS.values(), *figures.OTHERS]
+        assert len({str(look[kind]) for look in looks}) == len(looks)
+    assert set(figures.NAMES) == set(figures.LOOKS) == {name for name in figures.TONES if name != "grey" and "other" not in name}
+    assert set(figures.COLOURS.values()) == set(figures.TONES)
+
+
+def test_a_figure_is_described_by_what_was_drawn(frame):
+    fig, [left, right] = figures.panels(2)
+    figures.curves(left, frame, "loss", ylabel="loss")
+    right.plot([1, 2, 3], [0.5, 4, 1], label="a line")
+    right.set(xlabel="layer", ylabel="size", title="above")
+    assert figures.described(fig) == (
+        "loss against training step. no normalization goes from 2 at 0 to 2 at 2; batch norm goes from 2 at 0 to 4 at 2. "
+        "above: size against layer. a line goes from 0.5 at 1 to 1 at 3, peak 4 at 2.")
+
+
+def test_names_at_the_ends_of_lines_do_not_lie_on_each_other():
+    fig, ax = plt.subplots()
+    for end in (1.0, 1.001, 1.002):
+        ax.plot([0, 1], [0, end], label=f"ends at {end}")
+    figures.name_lines(ax)
+    heights = sorted(text.xy[1] * ax.get_window_extent().height for text in ax.texts)
+    assert len(heights) == 3 and min(np.diff(heights)) > 12
+
+
+@pytest.mark.parametrize("text, refused", [
+    ("It reached 77 %.", "77"), ("It is 3.1 times as much.", "3.1"), ("After 120 steps it is there.", None), ("In 2015, Fig. 4c and section 2.1.", None),
+    ("{cite}`santurkar2018how` and `lr=0.3` and $x^2$", None), ("Layers 1 and 8, L2, CIFAR-10.", None), ("a 95 % interval", None),
+    (f"It reached {figures.Measured(0.77):.0%}.", None), (f"It reached {figures.Measured(0.77):.0%}, not 78 %.", "78"), ("by 5 points (0.05)", None),
+])
+def test_a_sentence_says_only_numbers_that_were_measured_or_set(text, refused, monkeypatch):
+    monkeypatch.setattr(figures, "settings", set())
+    assert figures.checked("It reached 77 %.") == "It reached 77 %.", "an older chapter, without a study"
+    figures.allow([120, 0.05])
+    if refused:
+        with pytest.raises(ValueError, match=rf"nobody measured {refused} in"):
+            figures.checked(text)
+    else:
+        assert figures.checked(text) == text.replace(figures.OPEN, "").replace(figures.CLOSE, "")
+
+
+def test_what_would_leave_the_figure_or_collide_is_fitted():
+    figures.use_style()
+    fig, axes = figures.panels(2)
+    for ax in axes:
+        for name in ("no normalization: smoothness", "no normalization: sharpness", "batch norm: smoothness", "batch norm: sharpness"):
+            ax.plot([1, 2, 3], [0.02, 0.1, 0.3], label=name)
+        ax.set(yscale="log")
+    axes[0].set(ylim=(1e-3, 1e3))
+    axes[1].set(yticks=[0.1], yticklabels=["a name as long as a third of the whole"], xlabel="a label that is longer than what is left of its axis")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncol=2)
+    figures.fit(fig)
+    fig.canvas.draw()
+    [legend] = fig.legends
+    assert legend._ncols == 1 and legend.get_window_extent().width <= fig.bbox.width
+    assert axes[1].xaxis.label.get_window_extent().x1 <= fig.bbox.width
+    assert "$\\mathdefault{10^{0}}$" in [text.get_text() for text in axes[0].get_yticklabels()]
+    fig, [ax] = figures.panels(1)
+    ax.plot([1, 2, 3], [0.02, 0.1, 0.3])
+    ax.set(yscale="log")
+    figures.fit(fig)
+    fig.canvas.draw()
+    assert {text.get_text() for text in ax.get_yticklabels(which="both")} >= {"0.02", "0.05", "0.1", "0.2"}
+    plt.close("all")
+
+
+def test_panels_are_pictures_of_their_own_below_one_legend():
+    figures.use_style()
+    fig, axes = figures.panels(2)
+    for ax, name in zip(axes, ("loss", "accuracy")):
+        ax.plot([0, 1, 2], [1, 2, 4], label="plain")
+        ax.plot([0, 1, 2], [1, 2, 3], label="batch norm")
+        ax.set(ylabel=name, xlabel="step")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncol=2)
+    legend, first, second = re.findall(r"<svg.*?</svg>", figures.svg(fig), re.S)
+    for picture, shown, hidden in (legend, "batch norm", "accuracy"), (first, "loss", "accuracy"), (second, "accuracy", "loss"):
+        drawn = text(picture.replace("<svg", '<svg xmlns:xlink="http://www.w3.org/1999/xlink"', 1))
+        assert shown in drawn and hidden not in drawn
+    assert 'aria-label="Legend of all panels: plain, batch norm"' in legend
+    assert 'aria-label="panel 2 of 2, accuracy against step. plain goes from 1' in second
+    fig, axes = figures.panels(2)
+    for ax in axes:
+        ax.plot([0, 1, 2], [5, 2, 4], label="plain")
+        ax.plot([0, 1, 2], [1, 2, 3], label="batch norm")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncol=2)
+    other = figures.svg(fig)
+    assert not set(ids(legend + first + second)) & set(ids(other)), "two figures with one legend on a page"
+    heights = [float(re.search(r'viewBox="0 0 345.6 ([\d.]+)"', one)[1]) for one in (legend, first, second)]
+    assert heights[0] < 40 and 200 < heights[1] < 240 and abs(heights[1] - heights[2]) < 1
 
 
 def test_a_seed_that_blew_up_is_left_out_aloud():
@@ -228,3 +318,20 @@ def test_a_figure_has_the_tone_of_its_page():
     assert figures.LOOKS["batch"]["color"] not in svg and "stroke: var(--batch)" in svg
     # A page that knows a dark tone gives it; a notebook has the one for white.
     assert f"--batch: var(--bn-batch, {figures.TONES['batch'][0]})" in svg and "--bn-none" not in svg
+
+
+def test_in_the_book_text_is_as_wide_as_on_the_page(monkeypatch, caplog):
+    """Measured with the book's own type; a word of matplotlib's on a missing font or letter would fail the chapter."""
+    words, size = "noisy batch norm: ‖∇L‖ ≥ 10⁻³, ℓ∞ ✓", 20
+    font = TTFont(figures.FONTS / "text.ttf")
+    units = sum(font["hmtx"][font.getBestCmap()[ord(letter)]][0] for letter in words)
+    monkeypatch.setenv("BNCOURSE_BOOK", "1")
+    with matplotlib.rc_context():
+        figures.use_style()
+        fig = plt.figure(dpi=72)
+        width = fig.text(0, 0, words, size=size).get_window_extent(RendererSVG(72, 72, io.StringIO())).width
+        fig.text(0, 0, "bold", weight="bold")
+        fig.text(0, 0, r"$\|\nabla L\|^2 \leq \mathbf{x}\cdot\hat\beta_1 / 10^{-3}$, $\mathdefault{10^4}$ $\mathcal{N}$")
+        figures.svg(fig, ALT)
+    assert width == pytest.approx(units / font["head"].unitsPerEm * size, rel=0.001)
+    assert not [record for record in caplog.records if record.levelname != "DEBUG"]

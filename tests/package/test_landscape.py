@@ -370,7 +370,7 @@ def test_bad_input():
 # --- within train -----------------------------------------------------------------------------------------------------
 
 COLUMNS = ["loss_low", "loss_high", "loss_range", "change_low", "change_high", "change_range", "beta", "beta_lr",
-           "gradient_norm", "walk_diverged"]
+           "whole_gradient_norm", "walk_diverged"]
 
 
 @pytest.fixture(scope="module")
@@ -435,7 +435,7 @@ def test_landscape_within_train(kind, norm, how, blobs):
                           "change_low": walk.gradient_change.min(), "change_high": walk.gradient_change.max(),
                           "change_range": walk.gradient_change.max() - walk.gradient_change.min(),
                           "beta": walk.beta.max(), "beta_lr": walk.beta.max() * lr,
-                          "gradient_norm": walk.gradient_norm[0], "walk_diverged": 0}
+                          "whole_gradient_norm": walk.gradient_norm[0], "walk_diverged": 0}
                 for name, value in wanted.items():
                     assert row[name] == pytest.approx(value, rel=5e-3, abs=1e-4), (lr, seed, step, name)
 

@@ -398,7 +398,6 @@ def test_lp_needs_a_norm():
 BAD = {
     "batch of one": (torch.randn(1, 3), ValueError, r"batch of 1.*at least 2 values.*\(1, 3\).*eval mode"),
     "one position of one example": (torch.randn(1, 3, 1, 1), ValueError, "at least 2 values"),
-    "an empty batch": (torch.randn(0, 3), ValueError, "at least 2 values"),
     "too many channels": (torch.randn(8, 4), ValueError, r"built for 3 channels, got 4.*num_features=4"),
     "channels last": (torch.randn(8, 5, 5, 3), ValueError, "built for 3 channels, got 5.*move the channels to axis 1"),
     "no batch axis": (torch.randn(3), ValueError, r"2 to 5 axes.*x\[None\]"),

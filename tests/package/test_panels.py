@@ -77,7 +77,7 @@ def test_a_record_is_drawn_compared_and_shown_with_its_provenance(frame, shown):
     caption = page.figcaption.get_text()
     assert "mean over 3 seeds" in caption and "3 of 18 runs blew up" in caption
     [close, ahead] = cells(page)
-    assert close[:4] == ["Sentence nb-trains-like-bn.", "above −5.00 points", CLOSE.effect_text(),
+    assert close[:4] == ["Sentence nb-trains-like-bn.", "above −5 points", CLOSE.effect_text(),
                          "−5.00 [−5.00, −5.00] points, 3 seeds"]
     assert ahead[3:] == ["15.0 [15.0, 15.0] points, 3 seeds", "no"], "here below five points, there above"
     facts = page.details.get_text(" ")
@@ -100,7 +100,7 @@ def test_without_verdicts_given_those_of_this_notebook_are_compared(frame, shown
 @pytest.mark.parametrize("values, same, text", [
     ([0.5, np.inf, 1.0], "yes", "50.0 points, infinite, 100 points"),
     ([0.5, np.nan, 1.0], "cannot be said", "50.0 points, none"),
-    ([0.0, 0.01, 0.02], "no", "1.00 ["), ([0.5], "yes", "50.0 points")])
+    ([0.0, 0.01, 0.02], "no", "1.0 ["), ([0.5], "yes", "50.0 points")])
 def test_sides_of_a_threshold(values, same, text, frame, shown, monkeypatch):
     effect = replace(EXPERIMENTS["curves"], effects={"nb-beats-plain-late": lambda frame: np.array(values)})
     recorded(frame)

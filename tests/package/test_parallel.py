@@ -194,6 +194,45 @@ def test_synchronized_copies_everything_and_leaves_the_original():
         synchronized(nets.mlp((4, 6, 3), norm="noisy_batch"))
 
 
+class OwnNorm(nn.BatchNorm1d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def test_synchronized_keeps_what_is_shared_frozen_hooked_or_the_readers_own():
+    norm, calls = nn.BatchNorm1d(6), []
+    net = nn.Sequential(nn.Linear(6, 6), norm, nn.Linear(6, 6), norm, nn.BatchNorm1d(6), nets.mlp((6, 4, 3), "batch"))
+    net[2].weight = net[0].weight
+    net[4].weight.requires_grad_(False)
+    net[4].eval()
+    net[4].weight.no_decay = True
+    net.best, net[0].favourite = 0.5, net[4]
+    norm.register_forward_hook(lambda module, inputs, output: calls.append(type(module).__name__))
+    net[0].bias.register_hook(lambda gradient: 0 * gradient)
+    sync = synchronized(net)
+    assert type(net[1]) is type(net[4]) is nn.BatchNorm1d and not hasattr(net[0].weight, "no_decay")
+    assert sync[1] is sync[3] and sync[0].weight is sync[2].weight and sync[0].favourite is sync[4]
+    assert len(list(sync.parameters())) == len(list(net.parameters()))
+    assert [p.requires_grad for p in sync.parameters()] == [p.requires_grad for p in net.parameters()]
+    assert [m.training for m in sync.modules()] == [m.training for m in net.modules()] and not sync[4].training
+    assert sync[4].weight.no_decay and sync.best == 0.5
+    assert [type(sync[place]) for place in (1, 4)] == [SyncBatchNorm] * 2 and type(sync[5].norm1) is SyncBatchNorm
+    x = torch.randn(9, 6)
+    torch.testing.assert_close(sync.eval()(x), net.eval()(x))
+    assert calls == ["SyncBatchNorm"] * 2 + ["BatchNorm1d"] * 2
+    assert (torch.autograd.grad(sync(x).sum(), sync[0].bias)[0] == 0).all(), "the hook on the parameter is there"
+    again = synchronized(sync)
+    assert type(again[1]) is SyncBatchNorm and again[1] is not sync[1]
+
+
+@pytest.mark.parametrize("layer", [OwnNorm(3), norms.BatchRenorm(3), norms.make("l1", 3), norms.FrozenBatchNorm(3),
+                                   norms.GhostBatchNorm(3), nn.LazyBatchNorm1d()], ids=lambda layer: type(layer).__name__)
+def test_a_layer_whose_statistics_would_not_be_synchronized_is_named(layer):
+    with pytest.raises(TypeError, match=rf"no synchronized version of {type(layer).__name__} \(1\)"):
+        synchronized(nn.Sequential(nn.Linear(3, 3), layer))
+    synchronized(nn.Sequential(nn.InstanceNorm1d(3, track_running_stats=True), norms.GroupNorm(1, 3)))
+
+
 def test_needs_a_process_group_to_train_and_none_to_evaluate():
     layer, x = SyncBatchNorm(3), torch.randn(4, 3)
     with pytest.raises(RuntimeError, match="no process group.*init_process_group"):

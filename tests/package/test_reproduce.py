@@ -16,7 +16,7 @@ import pytest
 import torch
 from bs4 import BeautifulSoup
 from filelock import FileLock
-from harness import TINY
+from harness import EXTRA, TINY
 from typer.testing import CliRunner
 
 from bncourse import data, panels, provenance, records
@@ -31,8 +31,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    """One experiment more, of eight runs that take a moment each."""
-    monkeypatch.setitem(EXPERIMENTS, "tiny", TINY)
+    """Two experiments more: eight runs that take a moment each, and a third of those of batch-size."""
+    for name, experiment in EXTRA.items():
+        monkeypatch.setitem(EXPERIMENTS, name, experiment)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ NAMES = ["curves", "noisy", "shift", "landscape", "lp", "lr-range", "batch-size"
 
 
 def test_the_nine_are_there():
-    assert [name for name in EXPERIMENTS if name != "tiny"] == NAMES
+    assert [name for name in EXPERIMENTS if name not in EXTRA] == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -106,18 +107,19 @@ def test_claims_are_those_of_the_chapter(name):
 
 
 def short(run):
-    """The same run in four steps, with a sixteenth of the channels."""
+    """The same run in four steps of four examples at most, with a sixteenth of the channels."""
     net = run.net | ({"shrink": 16} if run.net["make"] == "vgg" else {})
-    return replace(run, net=net, steps=4, record=(0, 1, 4), batch=run.batch and min(run.batch, 16))
+    return replace(run, net=net, steps=4, record=(0, 1, 4), batch=run.batch and min(run.batch, 4))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_run_of_the_paper_s_scale_runs_and_every_effect_can_be_taken_and_drawn(name, monkeypatch, style):
     frames, done = [], {}
     for run in EXPERIMENTS[name].runs("paper", "digits", (0, 1)):
-        kind = run.kind() + run.net["init"]
+        brief = short(run)
+        kind = brief.kind() + brief.net["init"]
         if kind not in done:
-            done[kind] = short(run).do()
+            done[kind] = brief.do()
         frame = done[kind].copy()
         if run.net["make"] == "vgg":  # Rates and seeds differ in numbers only: one training will do for all.
             frame = frame.assign(lr=run.lrs[0], seed=run.seeds[0])
@@ -188,7 +190,7 @@ def harness(*arguments, timeout=400):
     return subprocess.run([sys.executable, str(HARNESS), *map(str, arguments)], capture_output=True, text=True, timeout=timeout)
 
 
-@pytest.mark.parametrize("name, longest", [("tiny", 0.2), ("batch-size", 0.6)])
+@pytest.mark.parametrize("name, longest", [("tiny", 0.2), ("third", 0.6)])
 def test_killed_at_ten_random_moments(name, longest, tmp_path):
     done = harness(name, tmp_path, 1, longest)
     assert done.returncode == 0, done.stderr
@@ -500,6 +502,18 @@ def test_data_that_are_not_at_hand(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "CIFAR_MIRRORS", ("http://127.0.0.1:9/",))
     done = command("curves", "--data", "cifar10", "--scale", "paper", "--out", tmp_path / "out")
     refused(done, "cifar-10-python.tar.gz", "127.0.0.1")
+
+
+def test_a_dry_run_needs_no_data(tmp_path, monkeypatch):
+    import pooch
+
+    monkeypatch.setenv("BNCOURSE_DATA", str(tmp_path))
+    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache")
+    monkeypatch.setattr(data, "fetch", lambda *where: pytest.fail("nothing is to be downloaded"))
+    done = command("curves", "--data", "cifar10", "--scale", "paper", "--out", tmp_path / "out", "--dry-run")
+    assert done.exit_code == 0, done.output + str(done.exception)
+    assert "curves: " in done.stdout and "norm batch" in done.stdout
+    assert "nobody knows before cifar10 is here; the runs themselves download it (170 MB)" in done.stdout.replace("\n", " ")
 
 
 def test_where_data_come_from(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from bncourse.probes.shift import Shift, shift
 from bncourse.train import train
 
 NORMS = ["none", "batch", "noisy_batch", "noise", "frozen", "frozen_noise", "l1", "linf"]
-TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-5}
+TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-4}
 MEASURED = ["gradient_norm", "l2", "relative", "cosine"]
 
 
@@ -369,9 +369,9 @@ def test_probe_looks_at_the_batch_of_the_coming_update():
           record=[0, 1, 2], probes=[recorder(seen)], test=False)
     for (net, x, y, lr, _), (after, *_) in zip(seen, seen[1:]):
         alone = nets.mlp((64, 12, 10))
-        alone.load_state_dict({name: value[0] for name, value in net.layers.state_dict().items()})
+        alone.load_state_dict({name: value for name, value in net.layers.state_dict().items()})
         sgd(alone, x[0], y[0], lr.item())
-        torch.testing.assert_close(alone.linear1.weight, after.layers.linear1.weight[0], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(alone.linear1.weight, after.layers.linear1.weight, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])

@@ -73,7 +73,9 @@ problems = st.builds(problem, m=st.integers(2, 40) | st.sampled_from([130, 301])
 def assert_equal_sides(sides: Sides) -> None:
     assert sides.left.shape == sides.right.shape == sides.scale.shape
     assert all(side.dtype == torch.float64 and not side.requires_grad and torch.isfinite(side).all() for side in sides)
-    assert sides.relative_error.max() <= TOLERANCE
+    # A side that is smaller than any normal number has no digits to agree in, and may be flushed to zero.
+    normal = (sides.left.abs() > theory.TINY) | (sides.right.abs() > theory.TINY)
+    assert not normal.any() or sides.relative_error[normal].max() <= TOLERANCE
 
 
 # The statements.

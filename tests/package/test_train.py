@@ -2,17 +2,23 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from bncourse.data import Data, linear_map
-from bncourse.nets import Stack, deep_linear, mlp
-from bncourse.norms import NORMS, BatchNorm
+from bncourse.nets import Stack, deep_linear, mlp, stackable
+from bncourse.norms import NORMS, BatchNorm, GhostBatchNorm, LpNorm, WeightNorm, WeightStandardization
 from bncourse.probes.activations import Histograms, Moments, percentiles
-from bncourse.train import batch_loss, batches, clipped, recompute_statistics, train, untouched
+from bncourse.probes.curvature import Curvature
+from bncourse.probes.landscape import Landscape
+from bncourse.probes.shift import Shift
+from bncourse.train import batch_loss, batches, clipped, frozen_statistics, recompute_statistics, train, untouched, weights_of
 
 COLUMNS = ["lr", "seed", "step", "train_loss", "train_accuracy", "diverged", "test_accuracy", "test_accuracy_running"]
 
@@ -140,14 +146,21 @@ def test_the_same_batches_whatever_the_network(blobs):
 # --- The frame -------------------------------------------------------------------------------------------------------
 
 def test_a_row_per_learning_rate_seed_and_step(blobs):
-    frame = train(net, blobs, seeds=[0, 5], lrs=[0.1, 1], steps=20, batch_size=32, norm="none", depth=2)
+    labels = dict(norm="none", depth=2)
+    frame = train(net, blobs, seeds=[0, 5], lrs=[0.1, 1], steps=20, batch_size=32, labels=labels)
     assert list(frame.columns) == [*COLUMNS, "norm", "depth"]
-    without = train(net, blobs, seeds=[0, 5], lrs=[0.1, 1], steps=20, batch_size=32, test=False, norm="none", depth=2)
+    without = train(net, blobs, seeds=[0, 5], lrs=[0.1, 1], steps=20, batch_size=32, test=False, labels=labels)
     assert without.equals(frame.drop(columns=["test_accuracy", "test_accuracy_running"])), "looking changes the training"
     assert sorted(frame.step.unique()) == list(range(0, 21, 2))
     assert len(frame) == 2 * 2 * 11 and not frame.duplicated(["lr", "seed", "step"]).any()
     assert set(frame.norm) == {"none"} and set(frame.lr) == {0.1, 1} and set(frame.seed) == {0, 5}
     assert frame.notna().all().all()
+
+
+@pytest.mark.parametrize("typo", ["momentum", "weight_deacy", "lr", "norm"])
+def test_a_misspelt_argument_is_no_column(typo, blobs):
+    with pytest.raises(TypeError, match=typo):
+        train(net, blobs, seeds=[0], lrs=[0.1], steps=1, **{typo: 0.1})
 
 
 def test_records_at_the_steps_asked_for(blobs):
@@ -549,7 +562,15 @@ def test_probes_are_told_the_rate_of_the_moment(blobs):
     note.looks_at_update = True
     train(relu_net, blobs, seeds=[0], lrs=[0.1], steps=2, record=[0, 1, 2], probes=[note], schedule=lambda step: 2.0**step,
           batch_size=32)
-    assert seen == [pytest.approx([rate]) for rate in (0.1, 0.2, 0.4)]
+    assert seen == [pytest.approx([rate]) for rate in (0.1, 0.2, 0.2)], "behind the last step it stays"
+
+
+def test_a_schedule_is_asked_for_the_steps_that_there_are(blobs):
+    rates = [1.0, 0.5, 0.25]
+    train(relu_net, blobs, seeds=[0], lrs=[0.1], steps=3, batch_size=32, schedule=lambda step: rates[step])
+    asked = []
+    train(relu_net, blobs, seeds=[0], lrs=[0.1], steps=0, batch_size=32, schedule=asked.append)
+    assert not asked
 
 
 def test_two_probes_of_one_name_are_refused(blobs):
@@ -563,3 +584,367 @@ def test_two_probes_of_one_name_are_refused(blobs):
     with pytest.raises(ValueError, match="two probes both measure size"):
         train(relu_net, blobs, probes=[one, other], **options)
     assert len(train(relu_net, blobs, probes=[one], **options)) == 2
+
+
+# --- What runs alone: any network trains as in a plain loop ----------------------------------------------------------
+
+def frozen(seed):
+    model = relu_net(seed, "batch")
+    model.linear1.requires_grad_(False)
+    model.linear2.bias.requires_grad_(False)
+    return model
+
+
+def reused(seed):
+    model = relu_net(seed)
+    model.act2 = model.act1
+    return model
+
+
+def tied(seed):
+    model = mlp((8, 8, 8, 3), "none", "he", "relu", seed)
+    model.linear2.weight = model.linear1.weight
+    return model
+
+
+def changing(seed):
+    return mlp((8, 12, 10, 3), "batch" if seed else "none", "he", "relu" if seed else "tanh", seed)
+
+
+def regrouped(seed):
+    model = relu_net(seed, "batch")
+    model.norm1 = nn.GroupNorm(2, 12)
+    return model
+
+
+def hooked(seed):
+    model = relu_net(seed, "batch")
+    model.norm1.register_forward_hook(lambda module, inputs, output: 0.5 * output)
+    model.linear2.weight.register_hook(lambda gradient: 0 * gradient)
+    return model
+
+
+class Doubled(nn.ReLU):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def subclassed(seed):
+    model = relu_net(seed)
+    model.act1 = Doubled()
+    return model
+
+
+def still(seed):
+    model = relu_net(seed, "batch")
+    model.norm1.running_mean += 0.3
+    model.norm1.running_var += 1
+    model.norm1.eval()
+    return model
+
+
+def twice(seed):
+    torch.manual_seed(seed)
+    layer, norm = nn.Linear(8, 8), nn.BatchNorm1d(8)
+    return nn.Sequential(layer, norm, nn.ReLU(), layer, norm, nn.ReLU(), nn.Linear(8, 3))
+
+
+def single(seed):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inside, self.scale = relu_net(seed), nn.Parameter(torch.tensor(1.5))
+
+        def forward(self, x):
+            return self.scale * self.inside(x)
+    return Scaled()
+
+
+def unused(seed):
+    model = relu_net(seed)
+    model.linear1.extra = nn.Linear(3, 3)
+    return model
+
+
+def half_as_steep(seed):
+    model = relu_net(seed, "batch")
+    model.norm1.eps = 0.1 * (seed + 1)
+    return model
+
+
+OTHERWISE = (frozen, reused, tied, changing, regrouped, hooked, subclassed, still, twice, single, unused, half_as_steep)
+
+
+@pytest.mark.parametrize("build", OTHERWISE)
+def test_other_networks_are_trained_as_they_are(build, blobs):
+    frame = train(build, blobs, seeds=[0, 1], lrs=[0.1], steps=15, batch_size=32, record=[15])
+    for row in frame.itertuples():
+        torch.manual_seed(row.seed)
+        model, order = build(row.seed), batches(200, 32, row.seed)
+        own = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        for _ in range(15):
+            index = next(order)
+            loss = F.cross_entropy(model(blobs.x_train[index]), blobs.y_train[index])
+            gradients = torch.autograd.grad(loss, own, allow_unused=True)
+            for parameter, gradient in zip(own, gradients):
+                if gradient is not None:
+                    parameter.data -= 0.1 * gradient
+        modes = [module.training for module in model.modules()]
+        running = accuracy(model.eval(), blobs.x_test, blobs.y_test)
+        for module, mode in zip(model.modules(), modes):
+            module.training = mode
+        wanted = F.cross_entropy(model(blobs.x_train), blobs.y_train).item()
+        assert row.train_loss == pytest.approx(wanted, rel=1e-4)
+        assert row.test_accuracy_running == pytest.approx(running, abs=0.011)
+
+
+@pytest.mark.parametrize("build", OTHERWISE)
+def test_what_a_stack_would_change_is_not_stacked(build):
+    why = stackable([build(0), build(1)])
+    assert why
+    if build is not single and build is not twice:
+        with pytest.raises(ValueError, match="cannot be computed together"):
+            Stack([build(0), build(1)])
+    assert not stackable([relu_net(0, "batch"), relu_net(1, "batch")])
+
+
+ACTIVATIONS = ("relu", "sigmoid", "tanh", "linear", "tlu")
+STACKED = [norm for norm in NORMS if norm != "instance"]
+
+
+@given(st.sampled_from(STACKED), st.sampled_from(ACTIVATIONS), st.lists(st.integers(2, 9), min_size=1, max_size=3),
+       st.booleans(), st.booleans(), st.permutations([0, 1, 2]), st.sampled_from([[0.1], [0.3, 0.1]]))
+@settings(max_examples=30)
+def test_a_seed_determines_its_run_whoever_trains_beside_it(norm, activation, hidden, fused, bias, seeds, lrs):
+    task = Data("blobs", torch.randn(60, 4), torch.arange(60) % 3, torch.randn(30, 4), torch.arange(30) % 3, 3)
+
+    def build(seed):
+        return mlp((4, *hidden, 3), norm, "default", activation, seed, fused, bias,
+                   **{"frn": dict(learn_eps=True), "group": dict(num_groups=1)}.get(norm, {}))
+
+    def run(build, seeds, lrs):
+        frame = train(build, task, seeds=seeds, lrs=lrs, steps=6, batch_size=20, record=[0, 3, 6], test=False)
+        return frame[(frame.seed == 1) & (frame.lr == 0.1)].reset_index(drop=True)
+
+    company = run(build, seeds, lrs)
+    columns = ["train_loss", "diverged"]
+    pd.testing.assert_frame_equal(company[columns], run(build, [1], [0.1])[columns], rtol=2e-4, atol=1e-5)
+
+    def mixed(seed):  # The network of seed 1 is the same; beside it, another one keeps them from being stacked.
+        return build(seed) if seed == 1 else mlp((4, 5, 3), seed=seed)
+
+    pd.testing.assert_frame_equal(company[columns], run(mixed, seeds, lrs)[columns], rtol=2e-4, atol=1e-5)
+
+
+def test_dropout_depends_on_the_seed_alone(blobs):
+    def build(seed):
+        return nn.Sequential(nn.Linear(8, 12), nn.Dropout(0.5), nn.ReLU(), nn.Linear(12, 3))
+
+    def run(seeds):
+        return train(build, blobs, seeds=seeds, lrs=[0.1], steps=5, batch_size=32, record=[5]).set_index("seed").train_loss
+
+    both = run([0, 1])
+    assert run([1])[1] == both[1] and run([1, 0])[0] == both[0] and both[0] != both[1]
+
+
+# --- Contracts -------------------------------------------------------------------------------------------------------
+
+def rows(**columns):
+    def looks(net, x, step):
+        return pd.DataFrame(columns)
+    return looks
+
+
+@pytest.mark.parametrize("probe, says", [
+    (rows(member=[], seen=[]), "looks, at step 0, returned no row for members 0, 1 of 2"),
+    (rows(member=[1], seen=[0.5]), "no row for member 0 of 2"),
+    (rows(member=[0, 1, 2], seen=[0.5] * 3), "rows for member 2; there are 2"),
+    (rows(seen=[0.5, 0.5]), 'returned columns seen; a probe returns a frame with a column "member"'),
+    (lambda net, x, step: None, "returned a NoneType"),
+    *[(rows(member=[0, 1], **{name: [1, 2]}), rf"looks.*others': {name} \({whose}\)")
+      for name, whose in [(name, "train") for name in COLUMNS] + [("width", "a label")]],
+    (rows(member=[0, 1, 1], seen=[0.1, 0.2, 0.3]), "several rows for member 1"),
+    (rows(member=[0, 1, 1], layer=[1, 2, 2], seen=[0.1, 0.2, 0.3]), "several rows for member 1, layer 2"),
+])
+def test_a_probe_that_breaks_its_contract_is_named(probe, says, blobs):
+    with pytest.raises(ValueError, match=says):
+        train(net, blobs, seeds=[0, 1], lrs=[0.1], steps=2, batch_size=32, probes=[probe], labels=dict(width=3))
+
+
+def test_all_probes_of_the_course_compose(blobs):
+    probes = [Moments(), percentiles, Shift(), Landscape(multiples=(1, 2)), Curvature(iterations=3)]
+    frame = train(relu_net, blobs, seeds=[0, 1], lrs=[0.1], steps=2, batch_size=32, record=[0, 2], probes=probes)
+    assert len(frame) == 2 * 2 * 3 and {"gradient_norm", "whole_gradient_norm", "sharpness", "p50"} <= set(frame.columns)
+
+
+@pytest.mark.parametrize("labels, says", [
+    (dict(lr=1), "train has a column 'lr' of its own"), (dict(member=1), "'member'"), (dict(depths=[1, 2]), "'depths' is a list")])
+def test_labels_stay_in_their_place(labels, says, blobs):
+    with pytest.raises(ValueError, match=says):
+        train(net, blobs, seeds=[0], lrs=[0.1], steps=1, batch_size=32, labels=labels)
+
+
+@pytest.mark.parametrize("wrong, error, says", [
+    (dict(seeds=[0, 1, 0]), ValueError, "0 is there more than once"), (dict(lrs=[1, 0.5, 1.0]), ValueError, "1.0 is there more"),
+    (dict(lrs=[-0.1]), ValueError, "not negative"), (dict(lrs=[math.nan]), ValueError, "finite"),
+    (dict(lrs=0.1), TypeError, "list of numbers"), (dict(seeds=3), TypeError, "list of numbers"),
+    (dict(seeds=[0.5]), TypeError, "seeds=0.5: give a whole number"), (dict(steps=2.5), TypeError, "steps=2.5"),
+    (dict(steps=-1), ValueError, "steps=-1"), (dict(clip=-1), ValueError, "clip=-1"), (dict(clip=0), ValueError, "clip=0"),
+    (dict(weight_decay=-0.1), ValueError, "weight_decay=-0.1"), (dict(batch_size=32.0), TypeError, "batch_size=32.0"),
+    (dict(record=[0.5]), TypeError, "record=0.5"),
+])
+def test_numbers_that_make_no_sense_are_named(wrong, error, says, blobs):
+    with pytest.raises(error, match=says):
+        train(net, blobs, **{"seeds": [0], "lrs": [0.1], "steps": 2, "batch_size": 32} | wrong)
+
+
+def test_numbers_of_other_libraries_are_numbers(blobs):
+    plain = train(net, blobs, seeds=[0, 1], lrs=[1.0, 2.0], steps=4, batch_size=32, record=[0, 4])
+    other = train(net, blobs, seeds=np.arange(2), lrs=np.array([1, 2]), steps=np.int32(4), batch_size=np.int64(32),
+                  record=np.array([0, 4]))
+    pd.testing.assert_frame_equal(plain, other)
+    pd.testing.assert_frame_equal(plain, train(net, blobs, seeds=torch.arange(2), lrs=torch.tensor([1, 2]), steps=4, batch_size=32,
+                                               record=torch.tensor([0, 4])))
+
+
+@pytest.mark.parametrize("y, error, says", [
+    (torch.randn(200), ValueError, r"outputs of shape \(32, 3\) for targets of shape \(32,\)"),
+    (torch.randn(200, 1), ValueError, r"\(32, 3\).*\(32, 1\)"), (torch.arange(200) % 3 == 0, TypeError, "torch.bool"),
+    (torch.zeros(200, 3, dtype=torch.long), ValueError, r"for classes of shape \(32, 3\)"),
+    ((torch.arange(200) % 3).float(), ValueError, r"classes are whole numbers, y.long\(\)"),
+    (torch.arange(199) % 3, ValueError, "200 inputs and 199 targets"),
+])
+def test_targets_that_do_not_fit_are_refused(y, error, says, blobs):
+    task = Data("odd", blobs.x_train, y, blobs.x_train, y, 3)
+    with pytest.raises(error, match=says):
+        train(net, task, seeds=[0], lrs=[0.1], steps=1, batch_size=32, record=[1])
+    if len(y) == 200:
+        with pytest.raises(error):
+            batch_loss(blobs.x_train[:32], y[:32])(net(0))
+
+
+def test_classes_of_any_whole_kind(blobs):
+    found = [train(net, Data("b", blobs.x_train, blobs.y_train.to(kind), blobs.x_test, blobs.y_test.to(kind), 3), seeds=[0, 1],
+                   lrs=[0.1], steps=2, batch_size=32) for kind in (torch.long, torch.int32, torch.uint8)]
+    pd.testing.assert_frame_equal(found[0], found[1])
+    pd.testing.assert_frame_equal(found[0], found[2])
+
+
+# --- The right layer, the right tensor -------------------------------------------------------------------------------
+
+class HeadFirst(nn.Module):
+    def __init__(self, seed):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.head, self.body = nn.Linear(12, 3), nn.Linear(8, 12)
+
+    def forward(self, x):
+        return self.head(self.body(x).relu())
+
+
+def wrapped(seed):
+    return nn.Sequential(HeadFirst(seed))
+
+
+@pytest.mark.parametrize("build", [HeadFirst, wrapped])
+def test_clipping_spares_the_layer_that_is_called_last(build, blobs):
+    def adapted(name, parameter, gradient, step):
+        if "head" in name:
+            return gradient
+        axes = 1 if parameter.dim() == 2 else 0
+        w, g = (t.norm(dim=axes, keepdim=True) for t in (parameter, gradient))
+        return torch.where(g > 0.02 * w.clamp(min=1e-3), gradient * 0.02 * w.clamp(min=1e-3) / g, gradient)
+
+    found = last_loss(build, blobs, clip=0.02)
+    assert found == pytest.approx([by_hand(build, blobs, seed, 0.05, 6, adapted) for seed in (1, 2)], rel=1e-4)
+
+
+def test_a_last_layer_that_cannot_be_seen_is_refused(blobs):
+    class Functional(HeadFirst):
+        def forward(self, x):
+            return F.linear(self.body(x).relu(), self.head.weight, self.head.bias)
+
+    with pytest.raises(ValueError, match="layers.head is used without being called"):
+        last_loss(Functional, blobs, clip=0.1)
+
+
+def normed(how):
+    def build(seed):
+        model = HeadFirst(seed)
+        how(model.body)
+        return model
+    return build
+
+
+class Gain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.full((12, 8), 1.5))
+
+    def forward(self, weight):
+        return self.gain * weight
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("how, decayed", [
+    (nn.utils.parametrizations.weight_norm, "original1"), (nn.utils.parametrizations.spectral_norm, "original"),
+    (nn.utils.parametrizations.orthogonal, "original"), (nn.utils.weight_norm, "weight_v"),
+    (nn.utils.spectral_norm, "weight_orig"),
+    (lambda layer: nn.utils.parametrize.register_parametrization(layer, "weight", Gain()), "original"),
+    (lambda layer: nn.utils.parametrize.register_parametrization(layer, "weight", WeightNorm()), "original1"),
+    (lambda layer: nn.utils.parametrize.register_parametrization(layer, "weight", WeightStandardization()), "original")])
+def test_weight_decay_finds_the_weight_behind(how, decayed, blobs):
+    [body, head] = [weights_of(part) for part in (normed(how)(0).body, normed(how)(0).head)]
+    assert len(body) == len(head) == 1
+    model = normed(how)(0)
+    [name] = [name for name, own in model.named_parameters() if own is weights_of(model.body)[0]]
+    assert name.endswith(decayed)
+    before = train(normed(how), blobs, seeds=[0], lrs=[0.1], steps=2, batch_size=32, test=False).train_loss
+    after = train(normed(how), blobs, seeds=[0], lrs=[0.1], steps=2, batch_size=32, test=False, weight_decay=0.5).train_loss
+    assert before.iloc[0] == after.iloc[0] and before.iloc[-1] != after.iloc[-1]
+
+
+def test_weight_decay_refuses_what_it_does_not_know(blobs):
+    class Product(nn.Module):
+        def forward(self, a, b):
+            return a @ b
+
+        def right_inverse(self, weight):
+            return weight, torch.eye(weight.shape[1])
+
+    with pytest.raises(ValueError, match="the weight of layers.body is computed from other tensors"):
+        last_loss(normed(lambda layer: nn.utils.parametrize.register_parametrization(layer, "weight", Product())), blobs,
+                  weight_decay=0.1)
+
+
+@pytest.mark.parametrize("norm", [lambda: nn.BatchNorm1d(8), lambda: BatchNorm(8), lambda: LpNorm(8, p=1), lambda: GhostBatchNorm(8)])
+def test_a_layer_called_twice_has_the_statistics_of_both(norm):
+    seen, model = [], nn.Sequential(layer := nn.Linear(8, 8), one := norm(), nn.ReLU(), layer, one)
+    x = torch.randn(50, 8)
+    handle = one.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    recompute_statistics(model, x)
+    handle.remove()
+    wanted, momentum = norm(), 1.0
+    wanted.momentum, wanted.ghost_size = momentum, 10**6
+    wanted(torch.cat(seen[:2]))
+    for name, own in wanted.named_buffers():
+        torch.testing.assert_close(dict(one.named_buffers())[name], own, msg=name)
+    with pytest.raises(ValueError, match="called several times in a pass"), frozen_statistics(model, x):
+        pass
+
+
+def test_statistics_that_are_to_stay_are_not_recomputed():
+    model = still(0)
+    before = model.norm1.running_mean.clone()
+    recompute_statistics(model, torch.randn(50, 8))
+    assert torch.equal(model.norm1.running_mean, before) and not torch.equal(model.norm2.running_mean, torch.zeros(10))
+    with frozen_statistics(model, torch.randn(50, 8)):
+        assert torch.equal(model.norm1.running_mean, before)
+
+
+def test_untouched_puts_replaced_buffers_back():
+    model = nn.Sequential(BatchNorm(4))
+    own = model[0].running_mean
+    with untouched(model):
+        model[0].running_mean = torch.ones(9)
+    assert model[0].running_mean is own
