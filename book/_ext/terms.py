@@ -20,8 +20,10 @@ class explained(nodes.Inline, nodes.Element):
 
 
 def definitions(env):
-    """``{term: (words that lead to it, id in the glossary, definition)}``."""
+    """``{term: (words that lead to it, id in the glossary, definition)}``; empty in a book without a glossary."""
     found = {}
+    if GLOSSARY not in env.found_docs:
+        return found
     for item in env.get_doctree(GLOSSARY).findall(nodes.definition_list_item):
         name = item.next_node(nodes.term)
         if name.astext() not in EVERYDAY:
@@ -73,7 +75,7 @@ def visit(translator, node):
 
 
 def read_again(app, docname, source):
-    if CHAPTER.match(docname):
+    if CHAPTER.match(docname) and GLOSSARY in app.env.found_docs:
         app.env.note_dependency(str(Path(app.srcdir, f"{GLOSSARY}.md")))
 
 
