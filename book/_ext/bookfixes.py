@@ -26,6 +26,13 @@ MENDED = [
         (r'role="doc-biblioentry"', 'role="listitem"'),
         # The corner of a table is not a heading of anything.
         (r"<th[^>]*>\s*(?:<p></p>)?\s*</th>", "<td></td>"),
+        # What "auto" means is known at once. The theme finds out after its scripts have come; until then lines have no colour,
+        # so they are not there, and when they come the sidebar is a pixel narrower and breaks its titles anew.
+        (
+            r'dataset\.theme = localStorage\.getItem\("theme"\) \|\| "auto";',
+            'dataset.theme = (localStorage.getItem("theme") || "auto").replace("auto", '
+            'matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");',
+        ),
     )
 ]
 
