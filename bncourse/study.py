@@ -29,7 +29,7 @@ from bncourse.train import train
 from bncourse.widgets import outcome, question
 
 PLACES = ("step", "layer")  # what a frame of `train` may tell apart besides the factors
-OPTIONS = ("weight_decay", "clip", "schedule", "augment", "precision", "test")  # train's, passed on as they are
+OPTIONS = ("weight_decay", "clip", "schedule", "precision", "test")  # train's, passed on as they are
 
 
 class StudyError(ValueError):
@@ -323,26 +323,36 @@ class Study:
         """Train, or compute, every combination. The frame has a column for each factor."""
         if self.frame is not None:
             raise StudyError("this study has been run; study.but(...) makes another")
-        factors = {name: levels for name, levels in self.factors.items() if name not in self.at_once}
-        frames = []
-        for levels in (dict(zip(factors, combination)) for combination in itertools.product(*factors.values())):
-            if self.only is None or self.only(**levels):
-                given = self.fixed | {name: self.values.get(name, {}).get(level, level) for name, level in levels.items()}
-                frames.append(self._one(given, levels))
-        self.frame = pd.concat(frames, ignore_index=True)
+        self.frame = pd.concat([self.part(levels) for levels in self.combinations(apart_from=self.at_once)], ignore_index=True)
         return self
 
-    def _one(self, given: dict, levels: dict) -> pd.DataFrame:
+    def combinations(self, apart_from: Sequence[str] = ()) -> list[dict]:
+        """The levels of the factors, in order, but for those that ``only`` leaves out."""
+        factors = {name: levels for name, levels in self.factors.items() if name not in apart_from}
+        found = [dict(zip(factors, levels)) for levels in itertools.product(*factors.values())]
+        if self.only is None:
+            return found
+        asked = [name for name in self.factors if name not in self.at_once]
+        return [levels for levels in found if self.only(**{name: levels[name] for name in asked})]
+
+    def part(self, levels: dict, seeds: Sequence[int] | None = None) -> pd.DataFrame:
+        """The frame of one combination; by default for all seeds, and for all levels of the factors that it does not name."""
+        given = self.fixed | {name: self.values.get(name, {}).get(level, level) for name, level in levels.items()}
+        seeds = self.seeds if seeds is None else seeds
         if self.each is not None:
             together = {name: self.factors[name] for name in self.at_once}
-            return self.each(seeds=self.seeds, **given, **together).assign(**levels)
+            return self.each(seeds=seeds, **given, **together).assign(**levels)
         images = data.scaled(self.data) if given.pop("pixels", "raw") == "scaled" else self.data
-        lrs = self.factors.get("lr", [given.pop("lr", 0.1)])
+        if "lr" in given or "lr" not in self.factors:
+            lrs = [given.pop("lr", 0.1)]
+        else:
+            lrs = self.factors["lr"]
         options = {name: given.pop(name) for name in OPTIONS if name in given}
         steps, batch_size = given.pop("steps"), given.pop("batch", 64)
         build = partial(self.net, images, **given)
-        return train(lambda seed: build(seed), images, seeds=self.seeds, lrs=lrs, steps=steps, batch_size=batch_size,
-                     record=self.record, probes=copy.deepcopy(list(self.probes)), labels=levels, **{"test": False} | options)
+        return train(lambda seed: build(seed), images, seeds=seeds, lrs=lrs, steps=steps, batch_size=batch_size,
+                     record=self.record, probes=copy.deepcopy(list(self.probes)),
+                     labels={name: level for name, level in levels.items() if name != "lr"}, **{"test": False} | options)
 
     # ---------------------------------------------------------------------------------------------------- what it says
 

@@ -18,8 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bncourse.augment import AUGMENTATIONS
-from bncourse.capture import RECORDERS, WORTH_IT, Replayed
 from bncourse.data import Data
 from bncourse.nets import MLP, Stack, StackedLinear, stackable
 from bncourse.norms import InstanceNorm, LayerNorm, WeightNorm
@@ -43,8 +41,8 @@ TEST_EXAMPLES = 2048  # How many images go through a convolutional network at on
 def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int], lrs: Sequence[float], steps: int,
           batch_size: int = 128, record: Sequence[int] | None = None, probes: Sequence[Probe] = (),
           test: bool = True, weight_decay: float = 0.0, clip: float | None = None,
-          schedule: Callable[[int], float] | None = None, augment: str | None = None, precision: str = "float32",
-          capture: bool = True, labels: Mapping[str, object] | None = None) -> pd.DataFrame:
+          schedule: Callable[[int], float] | None = None, precision: str = "float32",
+          labels: Mapping[str, object] | None = None) -> pd.DataFrame:
     """Train ``build(seed)`` for every learning rate and seed, and look at it at the steps in ``record``.
 
     Args:
@@ -61,10 +59,7 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
             normalized); biases and the parameters of normalizers are left alone.
         clip: lambda of adaptive gradient clipping (``clipped``), on all parameters but those of the layer that is called last.
         schedule: step -> what the learning rates are multiplied by at that step, from 0 to ``steps`` - 1.
-        augment: "crop-flip" trains on images that are shifted and mirrored at random (``augment.crop_and_flip``), the same way
-            for every network trained under a seed. Not for networks trained side by side.
         precision: of the training steps, "float32", "tf32" or "bf16" (``precision``). Looks and probes are always in float32.
-        capture: on a GPU, record the step and replay it (``capture``) where that is possible. On a CPU there is no difference.
         labels: constant columns of the frame, for example ``dict(norm="batch")``.
 
     Returns:
@@ -75,12 +70,11 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
         ``diverged``: the loss has been infinite or NaN. From then on accuracies are chance and the loss infinite: a run
         that blew up is counted, not dropped. What probes measure of it is NaN: there is no network left to measure.
         For regression (``data.y_train`` floating point) the loss is the squared error, and there are no accuracies.
-        Where a step was more than the plain one in float32, ``frame.attrs["training"]`` says how it was done.
 
     Raises:
-        ValueError: no seeds, no learning rates, a batch larger than the training set, nothing to record, an unknown
-            augmentation or precision, or one that does not go with the data or their device; targets that do not fit the
-            outputs; a probe that leaves a member out, or has a column that is not its own.
+        ValueError: no seeds, no learning rates, a batch larger than the training set, nothing to record, a precision that is
+            unknown or not the device's; targets that do not fit the outputs; a probe that leaves a member out, or has a column
+            that is not its own.
         TypeError: a number of another kind.
     """
     seeds, lrs = _listed("seeds", seeds, operator.index), _listed("lrs", lrs, float)
@@ -112,8 +106,6 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
 
     device = data.x_train.device
     check_precision(precision, device)
-    if augment is not None and augment not in AUGMENTATIONS:
-        raise ValueError(f"unknown augmentation {augment!r}; there is {', '.join(AUGMENTATIONS)}")
 
     runs = [(lr, seed) for lr in lrs for seed in seeds]
     # The fork keeps the reader's own random numbers out of this, and this out of theirs.
@@ -124,30 +116,20 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
             models[seed] = build(seed)
         # A lone network is faster by itself.
         together = len(runs) > 1 and not stackable(list(models.values()))
-        flat = all(isinstance(model, MLP) for model in models.values())
-        if augment and (flat or data.x_train.dim() != 4):
-            raise ValueError(f'augment="{augment}" is for convolutional networks on images, (N, channels, height, width); for '
-                             "flat data, data.as_images(...)")
         groups = [runs] if together else [[run] for run in runs]
-        frames, slower = [], set()
+        frames = []
         for group in groups:
             members = [models[seed] for _, seed in group]
             net = (Stack if together else Alone)(members).to(device)
             _seed_noise(net, members[0], [seed for _, seed in group])
-            if precision != "float32" and not together:
+            if not together and (device.type == "cpu" or precision != "float32"):
                 net = net.to(memory_format=torch.channels_last)  # The order that fast convolutions want.
             for module in net.modules():
                 if hasattr(module, "refuse_nonfinite"):
                     module.refuse_nonfinite = False
-            frame, why_not = _train_group(net, data, group, steps, batch_size, record, probes, test, weight_decay, clip,
-                                          schedule, augment, precision, capture, labels)
-            frames.append(frame)
-            slower |= {why_not}
-    frame = pd.concat(frames, ignore_index=True).assign(**labels)
-    if device.type in RECORDERS or augment or precision != "float32":
-        replayed = "yes" if slower == {""} else "no: " + "; ".join(sorted(slower - {""}))
-        frame.attrs["training"] = {"precision": precision, "augment": augment or "none", "replayed": replayed}
-    return frame
+            frames.append(_train_group(net, data, group, steps, batch_size, record, probes, test, weight_decay, clip, schedule,
+                                       precision, labels))
+    return pd.concat(frames, ignore_index=True).assign(**labels)
 
 
 def _one(name: str, value, kind: Callable):
@@ -238,9 +220,9 @@ def _batches(count: int, batch_size: int, seeds: Sequence[int], device: torch.de
         yield from order.split(batch_size, dim=1)[:count // batch_size]
 
 
-def _train_group(net, data, runs, steps, batch_size, record, probes, test, weight_decay, clip, schedule, augment, precision,
-                 capture, labels) -> tuple[pd.DataFrame, str]:
-    """The frame of the runs of one ``net``, and why their steps were not replayed from a recording."""
+def _train_group(net, data, runs, steps, batch_size, record, probes, test, weight_decay, clip, schedule, precision,
+                 labels) -> pd.DataFrame:
+    """The frame of the runs of one ``net``."""
     device, members = data.x_train.device, len(runs)
     x_train = data.x_train.flatten(1) if net.flat else data.x_train
     seeds = list(dict.fromkeys(seed for _, seed in runs))
@@ -258,16 +240,11 @@ def _train_group(net, data, runs, steps, batch_size, record, probes, test, weigh
         transposed = {id(weight): module.groups for module in net.modules()
                       if isinstance(module, nn.modules.conv._ConvTransposeNd) for weight in weights_of(module)}
     own = [net.per_member(parameter.detach()) for parameter in parameters]  # The same memory, member by member.
-    shifts = torch.Generator(device).manual_seed(seeds[0]) if augment else None
-
-    # What one step reads and leaves behind stays in its place, because a recording of the step knows nothing but places.
-    chosen = torch.empty(len(seeds), batch_size, dtype=torch.long, device=device)
     lr, alive = base_lr.clone(), torch.ones(members, dtype=torch.bool, device=device)
 
     def batch() -> tuple[Tensor, Tensor]:
         index = chosen[order_of]
-        x = x_train[index]
-        return AUGMENTATIONS[augment](x, shifts) if augment else x, data.y_train[index]
+        return x_train[index], data.y_train[index]
 
     def update() -> None:
         """One step of SGD. Nothing here waits for the GPU: no member is asked whether it is still alive. The gradient of one
@@ -301,30 +278,22 @@ def _train_group(net, data, runs, steps, batch_size, record, probes, test, weigh
 
     def coming() -> tuple[Tensor, Tensor, Tensor]:
         """What the next update will see."""
-        state = shifts.get_state() if augment else None
-        x, y = batch()
-        if augment:
-            shifts.set_state(state)
-        return x, y, lr[:, 0].clone()
+        return *batch(), lr[:, 0].clone()
 
     frames, going = [], True
-    recorded = capture and device.type in RECORDERS and steps >= WORTH_IT
-    step_once = Replayed(update, net, RECORDERS[device.type], [shifts] if augment else []) if recorded else update
     for step in range(steps + 1):
-        chosen.copy_(next(order))
+        chosen = next(order)
         if schedule is not None and step < steps:  # Behind the last step the rate stays what it was.
             torch.mul(base_lr, schedule(step), out=lr)
         if step in record:
             frames.append(_look(net, data, step, alive, runs, probes, test, coming, labels))
             going = not frames[-1].diverged.all()
             own[:] = [net.per_member(parameter.detach()) for parameter in parameters]  # A probe may have put in others.
-            if recorded:
-                step_once.look_again()
         if step == steps:
-            return pd.concat(frames, ignore_index=True), step_once.why_not if recorded else "not asked for, or too few steps"
+            return pd.concat(frames, ignore_index=True)
         # A look knows whether anybody is left. To ask in between would be to wait for a GPU, while a CPU is done already.
         if going and (device.type == "cuda" or alive.any()):
-            step_once()
+            update()
 
 
 def weights_of(net: nn.Module) -> list[nn.Parameter]:

@@ -47,8 +47,10 @@ def covariate_noise(x: Tensor, n_mu: float, n_sigma: float, r_mu: float, r_sigma
     mu = per_unit.clone().uniform_(-n_mu, n_mu)
     sigma = per_unit.clone().uniform_(1, n_sigma)
     m = mu + torch.empty_like(x).uniform_(-r_mu, r_mu)
-    s = sigma + torch.empty_like(x).normal_(0, r_sigma)
-    return torch.addcmul(m, s, x)
+    s = torch.empty_like(x)
+    # As the plain piece of memory that it is: in the order of channels-last, numbers are drawn one by one, ten times as slowly.
+    s.as_strided((x.numel(),), (1,)).normal_(0, r_sigma)
+    return torch.addcmul(m, s.add_(sigma), x)
 
 
 def _drawn(x: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -96,3 +97,15 @@ def _random_numbers(modules: list[nn.Module], device: torch.device, foreign: boo
                 elif isinstance(source, np.random.Generator):
                     bits = source.bit_generator
                     yield lambda bits=bits: bits.state, lambda state, bits=bits: setattr(bits, "state", state)
+
+
+class Renamed:
+    """A probe with an ending behind the names of its columns, so that two of a kind can watch one run."""
+
+    def __init__(self, probe: Callable, ending: str) -> None:
+        self.probe, self.ending = probe, ending
+        self.looks_at_update = getattr(probe, "looks_at_update", False)
+        self.coordinates = tuple(name + ending for name in getattr(probe, "coordinates", ()))
+
+    def __call__(self, *args, **kwargs) -> pd.DataFrame:
+        return self.probe(*args, **kwargs).set_index("member").add_suffix(self.ending).reset_index()
