@@ -239,23 +239,27 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def picture(verdict: Verdict, width: int = 240) -> str:
-    """The interval drawn against its threshold, the predicted side shaded; on a logarithmic axis for a ratio."""
-    claim, found = verdict.claim, verdict.effect
-    if not np.isfinite([found.mean, found.low, found.high]).all():
+def picture(*verdicts: Verdict, width: int = 240) -> str:
+    """Intervals drawn against their threshold, one below the other, the predicted side shaded; on a logarithmic axis for a ratio."""
+    shown = [verdict for verdict in verdicts if np.isfinite([verdict.effect.mean, verdict.effect.low, verdict.effect.high]).all()]
+    if not shown:
         return ""
-    ends = [claim.threshold, found.low, found.mean, found.high]
+    claim, height = shown[0].claim, 18 * len(verdicts)
+    ends = np.array([claim.threshold, *(end for one in shown for end in (one.effect.low, one.effect.mean, one.effect.high))])
     if claim.ratio and min(ends) > 0:
-        ends = [math.log(end) for end in ends]
+        ends = np.log(ends)
     least, most = min(ends), max(ends)
     room = 0.15 * (most - least) or abs(least) or 1
-    at, low, mean, high = (round(4 + (width - 8) * (end - least + room) / (most - least + 2 * room), 1) for end in ends)
+    at, *places = (round(4 + (width - 8) * (end - least + room) / (most - least + 2 * room), 1) for end in ends.tolist())
     start, end = (at, width) if claim.above is not None else (0, at)
-    return (f'<svg class="claim-picture" role="img" viewBox="0 0 {width} 18" width="{width}" height="18" '
-            f'aria-label="The interval lies {_lies(verdict)} the threshold: {escape(verdict.prediction_text())}.">'
-            f'<rect class="claim-side" x="{start}" y="0" width="{round(end - start, 1)}" height="18"/>'
-            f'<path class="claim-threshold" d="M{at} 0v18"/><path class="claim-interval" d="M{low} 9H{high}M{low} 5v8M{high} 5v8"/>'
-            f'<circle class="claim-mean" cx="{mean}" cy="9" r="4"/></svg>')
+    rows = "".join(f'<g data-verdict="{one.word}"><path class="claim-interval" d="M{low} {y}H{high}M{low} {y - 4}v8M{high} {y - 4}v8"/>'
+                   f'<circle class="claim-mean" cx="{mean}" cy="{y}" r="4"/></g>'
+                   for one, low, mean, high in zip(shown, places[0::3], places[1::3], places[2::3])
+                   for y in [9 + 18 * verdicts.index(one)])
+    words = " ".join(f"The interval lies {_lies(one)} the threshold: {escape(one.prediction_text())}." for one in shown)
+    return (f'<svg class="claim-picture" role="img" viewBox="0 0 {width} {height}" width="{width}" height="{height}" aria-label="{words}">'
+            f'<rect class="claim-side" x="{start}" y="0" width="{round(end - start, 1)}" height="{height}"/>'
+            f'<path class="claim-threshold" d="M{at} 0v{height}"/>{rows}</svg>')
 
 
 def _lies(verdict: Verdict) -> str:

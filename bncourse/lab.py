@@ -8,8 +8,7 @@ import torch
 
 from bncourse import claims, data, figures
 
-# How many times the seeds. "paper" leaves the chapter's own networks small: what it adds stands under "At full scale".
-SCALES = {"small": 1, "large": 4, "paper": 1}
+SCALES = {"small": 1, "large": 4}  # How many times the seeds.
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def set_up(dataset: str = "digits", device: str = "auto", scale: str = "small", 
 
     Raises:
         ValueError: unknown data set, device or scale.
-        RuntimeError: ``cuda`` or the scale "paper" asked for where there is no GPU; data not at hand.
+        RuntimeError: ``cuda`` asked for where there is no GPU; data not at hand.
     """
     if scale not in SCALES:
         raise ValueError(f"unknown scale {scale!r}; there are {', '.join(SCALES)}")
@@ -51,9 +50,6 @@ def set_up(dataset: str = "digits", device: str = "auto", scale: str = "small", 
     if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError('DEVICE = "cuda", but torch sees no GPU here; use "auto" or "cpu" '
                            '(on Colab: Runtime, Change runtime type, GPU)')
-    if scale == "paper" and device != "cuda":
-        raise RuntimeError('SCALE = "paper" trains the networks of the paper, which takes minutes to hours on a GPU and weeks '
-                           f'on this device, {device}; use "small" or "large"')
     if device == "cpu":
         torch.set_num_threads(1)  # Networks this small: two threads lose more in waiting than they gain.
     loaded = data.load(dataset, device)  # First: a misspelt name must not leave claims unchecked.

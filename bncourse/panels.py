@@ -1,220 +1,192 @@
-"""What a chapter shows under "At full scale": a record, where it comes from, and whether the chapter's small runs agree.
+"""What a chapter shows under "At a larger scale": the very claims of its own studies, asked of recorded runs.
 
-Nothing is computed here that is not in the record. Without one the panel says so, and which command would make it.
+Nothing is computed here that is not in a record, and no effect is defined here: the questions are the chapter's expressions.
 """
 
-import math
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from html import escape
 
-import numpy as np
 import pandas as pd
 
 from bncourse import claims, figures, records
-from bncourse.claims import Interval, Verdict, interval, number
-from bncourse.lab import Lab
+from bncourse.claims import SIGNS, Verdict, VerdictChanged, picture, sentence
+from bncourse.experiments import EXPERIMENTS, IN_WORDS
 from bncourse.records import Record, RecordRefused
-from bncourse.reproduce import EXPERIMENTS, reproduce
-from bncourse.reproduce.experiment import trained, where
-from bncourse.reproduce.lp import layered
+from bncourse.study import Study, StudyError
+
+SCALES = {"desk": "CIFAR-10, at the desk", "paper": "CIFAR-10, the paper's scale"}
+CHANCE = 0.1  # of ten classes
 
 
-@dataclass(frozen=True)
-class View:
-    """One picture of a record: the mean of column ``y`` over seeds (and layers) against ``x``, a line per normalizer."""
+class Shown:
+    """HTML for the page, with what it tells the build."""
 
-    title: str
-    y: str
-    says: str  # what y is, on the axis
-    rows: Callable[[pd.DataFrame], pd.DataFrame]
-    x: str = "step"
-    log: str = ""  # axes on a logarithmic scale
+    def __init__(self, html: str, **told) -> None:
+        self.html, self.told = html, told
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        return {"text/html": self.html, "text/plain": ""} | ({claims.MIME: self.told} if self.told else {})
 
 
-def last(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[frame.step == frame.step.max()]
-
-
-def vgg_above_the_first(frame: pd.DataFrame, lr: float) -> pd.DataFrame:
-    """From Glorot initialization, without the first layer, of which Definition 2.1 has nothing to say."""
-    return where(frame[frame.layer > 1], network="vgg", init="glorot", lr=lr)
-
-
-def main_network(frame: pd.DataFrame) -> pd.DataFrame:
-    return where(trained(frame), lr=0.1)
-
-
-AXES = {"step": "training step", "lr": "learning rate", "size": "examples in a batch"}
-VIEWS = {
-    "curves": [View(f"learning rate {lr}", "train_accuracy", "training accuracy", lambda frame, lr=lr: where(frame, lr=lr))
-               for lr in (0.1, 0.5)],
-    "noisy": [View("shift of layer inputs", "mean_step", "one-step shift of the mean", lambda frame: frame, log="y"),
-              View("training", "train_accuracy", "training accuracy", lambda frame: frame)],
-    "shift": [View(f"VGG, Glorot, learning rate {lr}", "relative", "relative shift (Definition 2.1)",
-                   lambda frame, lr=lr: vgg_above_the_first(frame, lr)) for lr in (0.01, 0.1)],
-    "landscape": [View("along the gradient", "loss_range", "range of the loss", main_network, log="y"),
-                  View("edge of stability at 2", "beta_lr", "β × learning rate", main_network, log="y")],
-    "lp": [View("learning rate 0.1", "train_accuracy", "training accuracy", lambda frame: where(layered(frame), lr=0.1)),
-           View("deep linear network", "train_loss", "loss", lambda frame: where(frame, network="dln"), log="y")],
-    "lr-range": [View("at the end", "train_accuracy", "training accuracy", last, x="lr", log="x")],
-    "batch-size": [View("recomputed statistics", "test_accuracy", "test accuracy", last, x="size", log="x")],
-    "normalizers": [View("at the end", "train_accuracy", "training accuracy", last, x="lr", log="x")],
-    "correlation": [View("mean over the training", "relative", "relative shift (Definition 2.1)",
-                         lambda frame: where(frame, init="he"), x="lr", log="xy"),
-                    View("at the end", "train_loss", "training loss",
-                         lambda frame: where(last(frame), init="he"), x="lr", log="xy")],
-}
-
-
-def panel(name: str, lab: Lab, verdicts: Sequence[Verdict] | None = None) -> None:
-    """Display the record of an experiment: figure, agreement with the verdicts of this notebook, provenance.
-
-    With ``SCALE = "paper"`` the experiment is run instead, here and now; interrupted, it goes on where it was.
+def panel(name: str, *studies: Study, where: Mapping | None = None, differ: Mapping[str, str] | None = None,
+          trained: Sequence[Study] = ()) -> list[Study]:
+    """Show the records of an experiment, and what they say to the claims of these studies.
 
     Args:
-        name: of the experiment, one of ``reproduce.EXPERIMENTS``.
-        verdicts: to compare; by default all of this notebook that the experiment measures too.
+        name: of the experiment, one of ``EXPERIMENTS``.
+        where: levels of the experiment's factors that the studies leave open, for example ``{"init": "he"}``.
+        differ: the claims whose verdict at the desk is not that of this page, with the verdict there: what the prose below tells.
+        trained: of these studies a look counts only where every network has left chance: a plateau is smooth, and has no shift.
+
+    Returns:
+        The studies, asked of the desk's record: for numbers in prose. Empty where there is no record.
 
     Raises:
         ValueError: an unknown name.
+        VerdictChanged: other verdicts differ than ``differ`` says.
     """
     if name not in EXPERIMENTS:
         raise ValueError(f"unknown experiment {name!r}; there are {', '.join(EXPERIMENTS)}")
-    effects = EXPERIMENTS[name].effects
-    verdicts = [each for each in (claims.judged.values() if verdicts is None else verdicts) if each.claim.id in effects]
+    found, asked = {}, {}
+    for scale in SCALES:
+        try:
+            record = records.read(name, scale)
+        except RecordRefused as error:
+            _show(f"<p><strong>A record is not shown.</strong> {escape(str(error))}.</p>")
+            continue
+        if record:
+            found[scale] = record
+            asked[scale] = [_ask(one, record, where or {}, one in trained) for one in studies]
+    for scale in [scale for scale in SCALES if scale not in found]:
+        _show(_not_yet(name, scale))
+    if found:
+        _draw(name, next(iter(found.values())))
+        answers = {scale: {id: verdict for _, verdicts in asked[scale] for id, verdict in verdicts.items()} for scale in found}
+        _table(answers, {id: claim for one in studies for id, (claim, _) in one.claims.items()})
+        for record in found.values():
+            _show(_provenance(record))
+        if "desk" in found:
+            _as_told(answers["desk"], differ or {})
+    return [one for one, _ in asked.get("desk", [])]
+
+
+def _ask(of: Study, record: Record, where: Mapping, trained: bool) -> tuple[Study | None, dict[str, Verdict]]:
+    """A study at the scale of a record, and the verdicts on those of its claims that the record can answer."""
+    design, frame = record.provenance["design"], record.frame
+    for name, level in where.items():
+        frame = frame[frame[name] == level]
+    if trained:
+        together = [column for column in ("init", "lr", "seed", "step") if column in frame]
+        frame = frame[frame.groupby(together).train_accuracy.transform("min") > 2 * CHANCE]
     try:
-        record = _live(name, lab) if lab.scale == "paper" else records.read(name)
-    except RecordRefused as error:
-        return _say(f"<strong>No full-scale result is shown.</strong> {escape(str(error))}.")
-    if record is None:
-        return _say(_not_yet(name))
-    _draw(record)
-    if verdicts:
-        _say(_agreement(record, verdicts))
-    _say(_provenance(record))
+        there = of.at(frame, record.provenance["data"]["name"], [name for name in design["factors"] if name not in where], design["fixed"])
+    except StudyError:
+        return None, {}
+    verdicts = {}
+    for id, (claim, prediction) in of.claims.items():
+        try:
+            prediction.quantity.check(there)
+            verdicts[id] = claim.verdict(prediction.quantity.of(there))
+        except StudyError:  # It names a network, a rate or a moment that is not there.
+            continue
+    return there, verdicts
 
 
-def _not_yet(name: str) -> str:
-    told = "<strong>Not yet recorded.</strong> "
+def _as_told(desk: dict[str, Verdict], differ: Mapping[str, str]) -> None:
+    differs = {id: verdict.word for id, verdict in desk.items() if verdict.word != claims.judged[id].expected}
+    if differs != dict(differ) and claims.strict:
+        raise VerdictChanged(f"at the desk these verdicts differ from the page's: {differs}; the chapter says {dict(differ)}: its prose is "
+                             "no longer true")
+
+
+def _draw(name: str, record: Record) -> None:
+    """The pictures of the experiment; what was measured in runs that blew up is left out, and counted."""
+    experiment, design = EXPERIMENTS[name], record.provenance["design"]
+    fig, axes = figures.panels(len(experiment.pictures))
+    for ax, (measure, x, options) in zip(axes, experiment.pictures):
+        options = dict(options)
+        rows = record.frame
+        for column, value in options.pop("where", {}).items():
+            rows = rows[rows[column] == (rows[column].max() if column == "step" else value)]
+        rows = rows[pd.notna(rows[measure.column]) & (rows[measure.column].abs() < float("inf"))]
+        if measure.column != "train_accuracy":
+            rows = rows[~rows.diverged]
+        rows = rows[rows.groupby(["norm", x]).seed.transform("nunique") > 1]
+        figures.curves(ax, rows, measure.column, x, geometric=measure.mean == "geometric", **{"ylabel": measure.words} | options)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncol=3)
+    runs = [*design["factors"], "seed"]
+    lost, all_ = (frame.drop_duplicates(runs).shape[0] for frame in (record.frame[record.frame.diverged], record.frame))
+    blew_up = f"{lost} of {all_} runs blew up" if lost else "No run blew up"
+    copy = "" if record.provenance["data"]["source"] == "the published files" else " (a copy re-encoded as JPEG)" if "JPEG" in \
+        record.provenance["data"]["source"] else f" ({record.provenance['data']['source']})"
+    figures.show(fig, caption=figures.Measured.text(
+        f"{experiment.title}: {IN_WORDS[record.scale]} on CIFAR-10{copy}, {design['fixed']['steps']:,} steps, {_told(design)}; mean and 95 % "
+        f"interval over {len(record.provenance['seeds'])} seeds. {blew_up}."))
+
+
+def _told(design: dict) -> str:
+    """What was held fixed, in words."""
+    fixed, factors = design["fixed"], design["factors"]
+    init = {"he": "He initialization", "glorot": "Glorot initialization"}.get(fixed.get("init"), "two initializations")
+    batch = f"batches of {fixed['batch']}" if "batch" in fixed else f"batches of {', '.join(map(str, factors['batch']))}"
+    return f"{init}, {batch}"
+
+
+def _table(answers: dict[str, dict[str, Verdict]], of: dict) -> None:
+    """Claim by claim: this page, the desk, the paper's scale, drawn against one threshold."""
+    rows, same, other = [], 0, []
+    for id, claim in of.items():
+        scales = {"this page": claims.judged[id]} | {SCALES[scale]: verdicts[id] for scale, verdicts in answers.items() if id in verdicts}
+        if len(scales) == 1:
+            continue
+        words = [verdict.word for verdict in scales.values()]
+        same += words[1] == words[0]
+        other += [] if words[1] == words[0] else [id]
+        lines = "".join(f'<li data-verdict="{verdict.word}"><span>{escape(name)}</span> <span class="claim-verdict">'
+                        f'{SIGNS[verdict.word]} {verdict.word}</span> <span>{escape(verdict.effect_text())}</span></li>'
+                        for name, verdict in scales.items())
+        rows.append(f'<li class="scales{" scales-differ" if id in other else ""}"><p>{escape(sentence(claim.says))} '
+                    f'<small>Predicted: {escape(claims.judged[id].prediction_text())}.</small></p>'
+                    f'<ul>{lines}</ul>{picture(*scales.values())}</li>')
+    if not rows:
+        return
+    text = f"Of {len(rows)} claims that could be asked there, {same} get the same verdict" + (
+        f"; {len(other)}, marked, get another." if other else ".")
+    _show(f'<p>{text}</p><ul class="all-scales">{"".join(rows)}</ul>',
+          scales=[{"id": id, "scale": scale, "verdict": verdict.word, "effect_text": verdict.effect_text()}
+                  for scale, verdicts in answers.items() for id, verdict in verdicts.items()])
+
+
+def _not_yet(name: str, scale: str) -> str:
     if not records.FOLDER.is_dir():
-        told = ("<strong>No records here:</strong> they come with the book, whose published page shows this one if there is "
-                "one. ")
-    return (f"{told}On a machine with a GPU and a checkout of this repository, <code>python -m bncourse reproduce {name} "
-            '--data cifar10 --scale paper --record</code> makes it. <code>SCALE = "paper"</code> in the settings above runs it '
-            "here.")
-
-
-def _live(name: str, lab: Lab) -> Record:
-    from bncourse.data import cache_dir
-
-    folder = cache_dir() / "reproduced" / "paper-cifar10"
-    _say(f"Running the experiment <code>{name}</code> at the paper's scale, on CIFAR-10. Finished runs are kept in "
-         f"<code>{escape(str(folder / name))}</code>: interrupted, this cell goes on where it was.")
-
-    def tell(done: int, of: int, left: float | None, run) -> None:
-        print(f"{done} of {of} runs" + (f", about {left / 60:.0f} min left" if left else ""), flush=True)
-
-    frame = reproduce(name, data="cifar10", scale="paper", device=lab.device, out=folder, progress=tell)
-    return Record(name, frame, frame.attrs["provenance"] | {"command": 'this notebook with SCALE = "paper"'})
-
-
-def _draw(record: Record) -> None:
-    import matplotlib.pyplot as plt
-
-    views, frame, found = VIEWS[record.name], record.frame, []
-    # One below the other: side by side they would be too small to read on a phone.
-    fig, axes = plt.subplots(len(views), figsize=(4.8, 0.6 + 3.2 * len(views)), squeeze=False)
-    for ax, view in zip(axes[:, 0], views):
-        rows = view.rows(frame)
-        rows = rows[np.isfinite(rows[view.y].astype(float))]
-        figures.curves(ax, rows, view.y, view.x)
-        ax.set(title=view.title, xlabel=AXES[view.x], ylabel=view.says)
-        for axis in view.log:
-            getattr(ax, f"set_{axis}scale")("log")
-        if view.x != "step":  # Few values, each of them of interest.
-            values = sorted(rows[view.x].unique())
-            ax.set_xticks(values, [f"{value:g}" for value in values], rotation=45 if len(values) > 5 else 0)
-            ax.minorticks_off()
-        ends = figures.over_seeds(rows, view.y, ["norm", view.x]).groupby("norm")["mean"].last()
-        ends = {figures.NAMES.get(norm, norm): number(ends[norm]) for norm in rows.norm.unique() if norm in ends}
-        ends = ", ".join(f"{name} {end}" for name, end in ends.items())
-        found.append(f"{view.title}, {view.says} at the right end: {ends}")
-        if view.y.endswith("accuracy"):
-            ax.set_ylim(0, 1.02)  # An interval from three seeds may reach beyond what there is.
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    of_a_run = [column for column in ("network", "norm", "init", "lr", "size", "seed") if column in frame]
-    runs, lost = frame.drop_duplicates(of_a_run), frame[frame.diverged].drop_duplicates(of_a_run)
-    caption = (f"{EXPERIMENTS[record.name].title}, at full scale: mean over {frame.seed.nunique()} seeds and 95 % interval. "
-               + (f"{len(lost)} of {len(runs)} runs blew up; from then on they count with chance accuracy, and in what was "
-                  "measured inside the networks not at all." if len(lost) else "No run blew up."))
-    figures.show(fig, alt=f"Full scale. {'. '.join(found)}.", caption=caption)
-
-
-def _agreement(record: Record, verdicts: Sequence[Verdict]) -> str:
-    """A table: what each claim measured in this notebook, and in the record; on the same side of its threshold?"""
-    rows = []
-    for verdict in verdicts:
-        claim, threshold = verdict.claim, verdict.claim.above if verdict.claim.above is not None else verdict.claim.below
-        values = np.asarray(EXPERIMENTS[record.name].effects[claim.id](record.frame), float)
-        here, there = _summary(verdict.values, claim.ratio), _summary(values, claim.ratio)
-        if math.isnan(here) or math.isnan(there):
-            same = "cannot be said"
-        else:
-            same = "yes" if (here > threshold) == (there > threshold) else "no"
-        rows.append((claim.says, verdict.prediction_text(), verdict.effect_text(), _text(verdict, values), same))
-    head = "Claim", "Predicted", "This notebook", "Full scale", "Same side of the threshold?"
-    agree = sum(row[-1] == "yes" for row in rows)
-    head = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return (f"<p>Of {len(rows)} effects measured at both scales, {agree} lie on the same side of their threshold.</p>"
-            f'<table class="dataframe full-scale"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
-
-
-def _summary(values: Sequence[float], ratio: bool) -> float:
-    """The mean; of ratios the geometric one. A run that blew up may make it infinite, which lies on a side, too."""
-    values = np.asarray(values, float)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.exp(np.log(values).mean()) if ratio else values.mean())
-
-
-def _text(verdict: Verdict, values: np.ndarray) -> str:
-    try:
-        found = interval(values, verdict.claim.ratio)
-    except ValueError:  # One seed, or a number that is not finite: no interval, but each seed's own can be shown.
-        return ", ".join(re.sub(r" \[.*\]", "", replace(verdict, effect=Interval(value, value, value, 1)).effect_text())
-                         if math.isfinite(value) else "none" if math.isnan(value) else "infinite" for value in values)
-    return replace(verdict, effect=found).effect_text() + f", {found.seeds} seeds"
+        return "<p><strong>No records here:</strong> they come with the book, whose published page shows them.</p>"
+    where = "on a GPU" if scale == "paper" else "on two processor cores"
+    return (f"<p>{escape(sentence(SCALES[scale]))}: not recorded yet. <code>python -m bncourse reproduce {name} --scale {scale} --record"
+            f"</code> does it, {where}.</p>")
 
 
 def _provenance(record: Record) -> str:
     told = record.provenance
-    machines = told["hardware"] if isinstance(told["hardware"], list) else [told["hardware"]]
-    versions = told["versions"] if isinstance(told["versions"], list) else [told["versions"]]
-    data = told["data"]
+
+    def each(value):
+        return "; ".join(", ".join(f"{key} {one}" for key, one in part.items()) for part in (value if isinstance(value, list) else [value]))
+
     facts = {
         "Command": told["command"],
         "Commit": told["commit"] + (", with changes that are in no commit" if told["dirty"] else ""),
         "When": f"{told['started']} to {told['finished']}",
-        "Machine": "; ".join(", ".join(f"{name} {value}" for name, value in one.items()) for one in machines),
-        "Versions": "; ".join(", ".join(f"{name} {value}" for name, value in one.items()) for one in versions),
-        "Data": f"{data['name']}, {data['source']}, SHA-256 {data['sha256'][:16]}…" + (f"; {data['note']}" if data.get("note")
-                                                                                       else ""),
-        "Seeds": ", ".join(map(str, told["seeds"])),
-        "Precision of the training steps": told["precision"],
-        "Steps": "; ".join(one if isinstance(one, str) else ", ".join(f"{name}: {value}" for name, value in one.items())
-                           for one in told.get("training", ["plain"])),
+        "Machine": each(told["hardware"]), "Versions": each(told["versions"]),
+        "Data": f"{told['data']['source']}, SHA-256 {told['data']['sha256'][:16]}…",
+        "Seeds": ", ".join(map(str, told["seeds"])), "Precision of the training steps": told["precision"],
         "Computing time": f"{told['seconds'] / 60:,.1f} min in all, peak memory {told['peak_memory_mib']:,.0f} MiB",
     }
     rows = "".join(f'<tr><th scope="row">{name}</th><td>{escape(str(fact))}</td></tr>' for name, fact in facts.items())
-    differs = "".join(f"<li>{escape(each)}</li>" for each in told["deviations"])
-    return ('<details class="provenance"><summary>Where this comes from, and how it differs from the paper</summary>'
-            f'<table class="dataframe"><tbody>{rows}</tbody></table><ul>{differs}</ul></details>')
+    differs = "".join(f"<li>{escape(one)}</li>" for one in told["deviations"])
+    return (f'<details class="provenance"><summary>{escape(SCALES[record.scale])}: where this comes from, and how it differs from the paper'
+            f'</summary><table class="dataframe"><tbody>{rows}</tbody></table><ul>{differs}</ul></details>')
 
 
-def _say(html: str) -> None:
-    from IPython.display import HTML, display
+def _show(html: str, **told) -> None:
+    from IPython.display import display
 
-    html = html if html.startswith(("<p>", "<details")) else f"<p>{html}</p>"
-    display(HTML(f'<div class="panel">{html}</div>'))
+    display(Shown(f'<div class="panel">{html}</div>', **told))

@@ -84,7 +84,7 @@ def reproduce(name: str, scale: str = "desk", data: str = "cifar10", *, device: 
         check_precision(precision, torch.device(device))
         images = load(data, "cpu")
     except (ValueError, RuntimeError) as error:
-        raise ReproduceError(str(error)) from error
+        raise ReproduceError(" ".join(str(error).split())) from error
     if images.y_train.is_floating_point() or images.x_train[0].numel() not in (64, 784, 3072):
         raise ReproduceError(f"{data} has no images")
     whole = study(name, scale, images, "cpu", seeds, precision)
@@ -223,7 +223,7 @@ def _on_dask(parts, expected, address):
         client = Client(address, timeout=10, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ReproduceError(f"no Dask scheduler answers at {address} ({type(error).__name__})") from error
-    with client:
+    with client, client.as_current():
         try:
             client.wait_for_workers(1, timeout=60)
             for future in as_completed([client.submit(compute, part, expected, pure=False) for part in parts]):
@@ -267,26 +267,25 @@ class _ours:
 
 
 def _keep(folder: Path, part: Part, frame: pd.DataFrame, facts: dict) -> None:
-    """A line of facts, then the table, every number to its last bit."""
-    content = gzip.compress(f"{json.dumps(facts)}\n{frame.to_csv(index=False, lineterminator=chr(10))}".encode(), 5, mtime=0)
+    """The facts and the table, every number to its last bit."""
+    told = {"facts": facts, "table": {name: frame[name].tolist() for name in frame}}
+    content = gzip.compress(json.dumps(told).encode(), 5, mtime=0)
     try:
-        records.write_whole(folder / f"{part.key()}.csv.gz", content)
+        records.write_whole(folder / f"{part.key()}.json.gz", content)
     except OSError as error:
-        raise ReproduceError(f"cannot write to {folder} ({error.strerror or error}); {len(list(folder.glob('*.csv.gz')))} finished parts "
+        raise ReproduceError(f"cannot write to {folder} ({error.strerror or error}); {len(list(folder.glob('*.json.gz')))} finished parts "
                              "are kept there: make room and run the same command again") from error
 
 
 def _finished(folder: Path, part: Part) -> tuple[pd.DataFrame, dict] | None:
     """Table and facts of a part that is done. A damaged file is put aside, and said."""
-    path = folder / f"{part.key()}.csv.gz"
+    path = folder / f"{part.key()}.json.gz"
     if not path.exists():
         return None
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            facts = json.loads(file.readline())
-            frame = pd.read_csv(file, keep_default_na=False, na_values=[""], float_precision="round_trip")
-        return frame, facts
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+        told = json.loads(gzip.decompress(path.read_bytes()))
+        return pd.DataFrame(told["table"]), told["facts"]
+    except (OSError, EOFError, ValueError, TypeError, KeyError, zlib.error) as error:
         os.replace(path, path.with_suffix(".damaged"))
         print(f"bncourse: {path.name} is damaged ({type(error).__name__}): it is put aside, and its part is done again", file=sys.stderr)
         return None

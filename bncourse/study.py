@@ -168,9 +168,16 @@ class Measure:
                         self.unit, self.mean == "geometric", at=lambda **more: self(*place, **where | more))
 
 
-def computed(words: str, values: Callable[["Study"], Sequence[float]], unit: str = "", ratio: bool = False) -> Quantity:
-    """A quantity of your own: ``values(study)`` gives one number per seed, in order."""
-    return Quantity(words, (), lambda study: np.asarray(values(study), float), lambda study: None, unit, ratio)
+def computed(words: str, values: Callable[["Study"], Sequence[float]], unit: str = "", ratio: bool = False,
+             at_any_scale: bool = False) -> Quantity:
+    """A quantity of your own: ``values(study)`` gives one number per seed, in order. ``at_any_scale``: it names no step and no layer
+    of this study's, so it may be asked of a larger one."""
+
+    def check(study):
+        if study._from and not at_any_scale:
+            raise StudyError(f"{words}: it is computed from steps, layers or runs of the page's own")
+
+    return Quantity(words, (), lambda study: np.asarray(values(study), float), check, unit, ratio)
 
 
 def combined(words: str, how: Callable[..., np.ndarray], *quantities: Quantity, unit: str = "", ratio: bool = False) -> Quantity:
@@ -280,6 +287,8 @@ class Study:
         steps = self.fixed.get("steps")
         self.record = sorted(set(record)) if record is not None else None if steps is None else [
             round(steps * i / 10) for i in range(11)]
+        self.on = getattr(self.data, "name", "")  # the data
+        self._from = None  # of a study asked at another scale: its own steps and layers
         self.claims: dict[str, tuple[Claim, Prediction]] = {}
         self.questions: dict[str, dict[str, list[Prediction]]] = {}
         for value in [len(self.seeds), *design.values(), *(self.record or ())]:
@@ -410,8 +419,13 @@ class Study:
 
     def rows(self, measure: Measure, **where) -> pd.DataFrame:
         """The rows of the frame at a place, one for each of what it leaves open, without those of which the column says nothing."""
+        return self._rows(measure, self._place(measure, tuple(where.items()), whole=False))
+
+    def _rows(self, measure: Measure, place: dict) -> pd.DataFrame:
         rows = self._ran().frame
-        for name, value in self._place(measure, tuple(where.items()), whole=False).items():
+        for name, value in place.items():
+            if name not in rows:
+                raise StudyError(f"{measure.words}: no {name} is told apart in this frame")
             rows = rows[_matches(rows[name], value)]
         open_ = list(dict.fromkeys(name for name in (*self.factors, "seed", *PLACES, *measure.over) if name in rows))
         if "layer" in open_:
@@ -452,6 +466,44 @@ class Study:
             fig.legend(handles, names, loc="outside upper center", ncol=2)
         figures.show(fig, caption=caption)
 
+    def at(self, frame: pd.DataFrame, on: str, factors: Sequence[str], fixed: Mapping) -> "Study":
+        """These very questions, asked of a run at another scale: of its frame, on these data, with its factors and what it held fixed.
+
+        A step of this study means the same fraction of the training there, a layer the same fraction of the depth, and no look counts
+        that is earlier than this study's first. A question about a level that there is not raises ``StudyError``.
+        """
+        frame = frame.assign(**{name: value for name, value in fixed.items() if name in self._given and name not in frame})
+        for name in factors:
+            if name in self.fixed:
+                if frame[frame[name] == self.fixed[name]].empty:
+                    raise StudyError(f"there is no {name} {self.fixed[name]!r} at that scale")
+                frame = frame[frame[name] == self.fixed[name]]
+            elif name not in self.factors:
+                raise StudyError(f"pick one {name} of that scale: this study has none")
+        steps, layers = self.fixed.get("steps", 0), self._ran().frame.get("layer", pd.Series([1])).max()
+        first = self.record[0] / steps if self.record and steps else 0
+        other = copy.copy(self)
+        other.frame = frame[frame.step >= np.floor(first * frame.step.max())]
+        other.seeds, other.record = sorted(frame.seed.unique()), sorted(other.frame.step.unique())
+        other.factors = self.factors | {name: list(frame[name].unique()) for name in self.factors if name in frame}
+        other.on, other._from = on, {"step": steps, "layer": layers}
+        return other
+
+    def _there(self, name: str, value):
+        """A step or a layer of this study at the scale at which it is asked."""
+        if isinstance(value, tuple):
+            return tuple(dict.fromkeys(self._there(name, one) for one in value))
+        if isinstance(value, slice):
+            return slice(*(None if end is None else self._there(name, end) for end in (value.start, value.stop)))
+        places = np.array(self.record if name == "step" else sorted(self.frame[name].dropna().unique()))
+        first = 0 if name == "step" else 1
+        part = (value - first) / max(self._from[name] - first, 1)
+        wanted = first + part * (places[-1] - first)
+        found = places[np.abs(places - wanted).argmin()]
+        if abs(found - wanted) > max(1, 0.1 * places[-1]):
+            raise StudyError(f"there is no look near {part:.0%} of the {'training' if name == 'step' else 'depth'} at that scale")
+        return found.item()
+
     def _ran(self) -> "Study":
         if self.frame is None:
             raise StudyError("there is nothing to say yet: study.run() first")
@@ -467,6 +519,8 @@ class Study:
                     raise StudyError(f"{measure.words}: {value!r} is " + (f"a level of {', '.join(holders)}: name the one you mean"
                                      if holders else f"not a level of any factor; there are {self.factors}"))
                 name = holders[0]
+            if self._from and name in PLACES:
+                value = self._there(name, value)
             values = value if isinstance(value, tuple) else (value,)
             if name in self.factors:
                 if unknown := [one for one in values if one not in self.factors[name]]:
@@ -494,7 +548,7 @@ class Study:
         place = self._place(measure, told)
         if measure.column not in self._ran().frame:
             raise StudyError(f"the frame has no column {measure.column!r}; it has {', '.join(self.frame.columns)}")
-        rows = self.rows(measure, **place)
+        rows = self._rows(measure, place)
         if rows.empty:
             raise StudyError(f"{measure.words}: there are no rows at {place}")
         averaged = [name for name in (*self.factors, *PLACES) if name in rows and rows[name].nunique() > 1]
@@ -559,7 +613,7 @@ def _row(v: Verdict) -> str:
     anchor = "" if v.claim.id in carded else f' id="claim-{escape(v.claim.id)}"'
     return (f'<tr{anchor} data-verdict="{v.word}"><td class="claim-verdict">{claims.SIGNS[v.word]} {v.word}</td>'
             f"<td>{escape(v.claim.says)}<br><small>{escape(sentence(v.claim.effect))}. Claim: {escape(v.claim.source)}.</small></td>"
-            f"<td>{claims.picture(v, 120)}<br>{escape(v.effect_text())}<br>"
+            f"<td>{claims.picture(v, width=120)}<br>{escape(v.effect_text())}<br>"
             f"<small>predicted {escape(v.prediction_text())}; {v.seeds_text()}</small></td></tr>")
 
 

@@ -27,12 +27,6 @@ def test_seeds_start_where_told_and_grow_with_the_scale():
     assert set_up(device="cpu", scale="large").seeds(5) == range(20)
 
 
-def test_the_papers_scale_needs_a_gpu_and_leaves_the_seeds():
-    with pytest.raises(RuntimeError, match=r'SCALE = "paper" .* weeks on this device, cpu; use "small" or "large"'):
-        set_up(device="cpu", scale="paper")
-    assert Lab(None, "cuda", "paper", 3).seeds(5) == range(3, 8)
-
-
 def test_small_networks_run_on_one_thread():
     torch.set_num_threads(2)
     set_up(device="cpu")
@@ -51,7 +45,7 @@ def test_other_data_turn_verdicts_into_findings(monkeypatch):
 @pytest.mark.parametrize("wrong, says", [
     (dict(dataset="mnist"), "unknown data set 'mnist'; there are digits"),
     (dict(device="gpu"), "unknown device 'gpu'; there are auto, cpu, cuda, mps"),
-    (dict(scale="huge"), "unknown scale 'huge'; there are small, large, paper"),
+    (dict(scale="huge"), "unknown scale 'huge'; there are small, large"),
 ])
 def test_unknown_settings_list_the_known_ones_and_change_nothing(wrong, says):
     with pytest.raises(ValueError, match=says):

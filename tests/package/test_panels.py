@@ -1,195 +1,180 @@
-"""The cell under "At full scale": with a record, without one, with one that is refused, and run on the spot."""
+"""The cell under "On CIFAR-10": a study's own claims, asked of a record; without one, and with one that is refused."""
 
 import re
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
-from bncourse import claims, data, panels, records
-from bncourse.claims import Claim
+from bncourse import claims, panels, records
+from bncourse.claims import VerdictChanged
 from bncourse.lab import Lab
-from bncourse.reproduce import EXPERIMENTS, fingerprint, runner, runs
-from bncourse.reproduce.experiment import MLP, Run
+from bncourse.study import Measure, Study, StudyError, at_best, computed
 
 pytestmark = pytest.mark.usefixtures("style")
-SMALL, PAPER = Lab(None, "cpu", "small", 0), Lab(None, "cpu", "paper", 0)
+LAB = Lab(None, "cpu", "small", 0)
+accuracy = Measure("train_accuracy", "training accuracy", unit="points")
+shift = Measure("mean_step", "shift", over=("layer", "step"), mean="geometric")
+
+
+def made_up(gains, steps, layers=(1,), lrs=(0.1,), seeds=range(5), lost=()):
+    """A frame as ``train`` gives it: accuracy grows evenly to a tenth and the gain of its normalizer, shift with the layer."""
+    rows = [dict(norm=norm, lr=lr, seed=seed, step=step, layer=layer, train_loss=1.0, diverged=(norm, lr, seed) in lost,
+                 train_accuracy=0.1 + gain * step / max(steps) + seed / 1000, mean_step=0.01 * layer)
+            for norm, gain in gains.items() for lr in lrs for seed in seeds for step in steps for layer in layers]
+    return pd.DataFrame(rows)
+
+
+PAGE = {"none": 0.5, "batch": 0.8, "noisy_batch": 0.6}
+THERE = {"none": 0.5, "batch": 0.6, "noisy_batch": 0.7}
 
 
 @pytest.fixture
 def shown(monkeypatch, tmp_path):
     """What is displayed, as one page; with an empty folder of records."""
     page = []
-    monkeypatch.setattr("IPython.display.display", lambda what: page.append(getattr(what, "data", "")))
+    monkeypatch.setattr("IPython.display.display", lambda what: page.append(
+        what._repr_mimebundle_()["text/html"] if hasattr(what, "_repr_mimebundle_") else getattr(what, "data", "")))
     monkeypatch.setattr(records, "FOLDER", tmp_path / "results")
     (tmp_path / "results").mkdir()
-    monkeypatch.setattr(claims, "judged", {})
     return lambda: BeautifulSoup("\n".join(page), "html.parser")
 
 
-@pytest.fixture(scope="module")
-def frame():
-    """Curves of six runs a seed, made up."""
-    rows = [dict(lr=lr, seed=seed, step=step, train_loss=1.0, diverged=norm == "none" and lr == 0.5 and step > 0, norm=norm,
-                 train_accuracy=round(0.1 + gain * step / 15_000 + seed / 100, 4), test_accuracy=0.5, network="vgg",
-                 init="glorot")
-            for norm, gain in (("none", 0.6), ("batch", 0.8), ("noisy_batch", 0.75)) for lr in (0.1, 0.5) for seed in (0, 1, 2)
-            for step in (0, 2500, 15_000)]
-    return pd.DataFrame(rows)
+@pytest.fixture
+def study(monkeypatch):
+    """A page's study of 300 steps and eight layers, run and judged."""
+    for name in ("registered", "verdicts"):
+        monkeypatch.setattr(f"bncourse.study.{name}", {})
+    monkeypatch.setattr(claims, "judged", {})
+    one = Study(LAB, each=lambda seeds, norm, **_: made_up({norm: PAGE[norm]}, [0, 50, 300], range(1, 9)).drop(columns="norm"),
+                norm=list(PAGE), lr=0.1, steps=300, layers=8, record=[0, 50, 300], seeds=5)
+    one.claim("ahead", accuracy("batch", 300) - accuracy("noisy_batch", 300) > 0.1, "Batch norm ends ahead of the noisy one.", "somebody")
+    one.claim("early", accuracy("batch", 50) - accuracy("none", 50) > 0.01, "It is ahead early.", "somebody")
+    one.claim("steeper", shift("batch", layer=8) / shift("batch", layer=1) > 2, "Shift grows with the layer.", "somebody")
+    one.claim("own", computed("something of the page's own", lambda study: np.ones(5)) > 0, "Of the page alone.", "somebody")
+    one.run()
+    one.note("ahead", "early", "steeper", "own")
+    return one
 
 
-def recorded(frame, **changes):
-    """Write the record of ``curves``, as ``reproduce --record`` would."""
-    runs = EXPERIMENTS["curves"].runs("paper", "cifar10", (0, 1, 2))
-    provenance = {"experiment": "curves", "scale": "paper", "seeds": [0, 1, 2], "runs": fingerprint(runs),
-                  "data": {"name": "cifar10", "sha256": "ab" * 32, "source": "somewhere", "note": "JPEG re-encoded copy"},
-                  "command": "python -m bncourse reproduce curves", "commit": "c0ffee", "dirty": True,
-                  "started": "2030-01-01T00:00:00+00:00", "finished": "2030-01-01T01:00:00+00:00",
-                  "hardware": [{"cpu": "a processor", "gpu": "a GPU"}], "versions": {"torch": "9.9"}, "device": "cuda",
-                  "precision": "tf32", "seconds": 3600.0, "peak_memory_mib": 2048.0,
-                  "deviations": ["Not stated: <something>."], "meaning": runner._meaning()} | changes
-    return records.write("curves", frame, provenance)
+def recorded(frame, scale="desk", **changes):
+    """Write a record of ``curves``, as ``reproduce --record`` would."""
+    told = {"experiment": "curves", "scale": scale, "seeds": sorted(frame.seed.unique().tolist()),
+            "design": records.design(records._empty("curves", scale)),
+            "data": {"name": "cifar10", "sha256": "ab" * 32, "source": "CIFAR-10, JPEG re-encoded copy"},
+            "command": "python -m bncourse reproduce curves", "commit": "c0ffee", "dirty": True, "started": "2030-01-01T00:00:00+00:00",
+            "finished": "2030-01-01T01:00:00+00:00", "hardware": [{"cpu": "a processor", "gpu": "a GPU"}], "versions": {"torch": "9.9"},
+            "device": "cuda", "precision": "tf32", "seconds": 3600.0, "peak_memory_mib": 2048.0,
+            "deviations": ["Not stated: <something>."]} | changes
+    return records.write("curves", scale, frame, told)
 
 
-def verdict(id, values, **side):
-    claim = Claim(id, f"Sentence {id}.", "somebody", "an effect", **side)
-    return claims.Verdict(claim, "supported", claims.interval(values, claim.ratio), "supported", tuple(values))
+DESK = dict(steps=[0, 133, 134, 800], layers=range(1, 5), lrs=(0.1, 0.5))
 
 
-# Beside the frame above, in which these two are -5 and +15 points.
-CLOSE = verdict("nb-trains-like-bn", [-0.02, -0.01, -0.02, -0.01, -0.03], above=-0.05, unit="points")
-AHEAD = verdict("nb-beats-plain-late", [0.01, 0.02, 0.0, 0.01, 0.02], above=0.05, unit="points")
-ELSEWHERE = verdict("of-another-chapter", [1.0, 2, 3, 4, 5], above=0)
-
-
-def cells(page):
-    return [[cell.get_text() for cell in row.select("td")] for row in page.select("table.full-scale tbody tr")]
-
-
-def test_a_record_is_drawn_compared_and_shown_with_its_provenance(frame, shown):
-    recorded(frame)
-    panels.panel("curves", SMALL, [CLOSE, AHEAD, ELSEWHERE])
+def test_claims_are_asked_drawn_and_compared(study, shown):
+    recorded(made_up(THERE, **DESK, lost={("none", 0.5, 1)}))
+    [there] = panels.panel("curves", study, differ={"ahead": "contradicted"})
     page = shown()
-    alt = page.svg["aria-label"]
-    assert "learning rate 0.1, training accuracy at the right end: no normalization 0.710, batch norm 0.910" in alt
+    assert "Of 3 claims that could be asked there, 2 get the same verdict; 1, marked, get another." in page.get_text()
+    rows = {row.p.get_text(): row for row in page.select(".scales")}
+    ahead = next(row for text, row in rows.items() if text.startswith("Batch norm ends ahead"))
+    assert [line["data-verdict"] for line in ahead.select("ul li")] == ["supported", "contradicted"] and "scales-differ" in ahead["class"]
+    assert len(ahead.select("svg g")) == 2 and "across" not in ahead.svg["aria-label"]
+    assert float(there(accuracy("batch", 300))) == pytest.approx(0.702), "the end of either training"
+    assert float(there(accuracy("batch", 50))) == pytest.approx(0.1 + 0.6 * 133 / 800 + 0.002, abs=1e-5), "a sixth of either"
+    assert there.interval(shift("batch", layer=8) / shift("batch", layer=1)).mean == pytest.approx(4), "the last layer of either"
+    assert "Of the page alone" not in page.get_text()
     caption = page.figcaption.get_text()
-    assert "mean over 3 seeds" in caption and "3 of 18 runs blew up" in caption
-    [close, ahead] = cells(page)
-    assert close[:4] == ["Sentence nb-trains-like-bn.", "above −5 points", CLOSE.effect_text(),
-                         "−5.00 [−5.00, −5.00] points, 3 seeds"]
-    assert ahead[3:] == ["15.0 [15.0, 15.0] points, 3 seeds", "no"], "here below five points, there above"
-    facts = page.details.get_text(" ")
-    for fact in ("c0ffee, with changes that are in no commit", "a GPU", "torch 9.9", "JPEG re-encoded copy", "tf32",
-                 "60.0 min", "2,048 MiB", "0, 1, 2", "abab", "Not stated: <something>."):
+    assert "re-encoded as JPEG" in caption and "800 steps" in caption and "1 of 30 runs blew up" in caption and "Glorot" in caption
+    facts = page.select_one("details.provenance").get_text(" ")
+    for fact in ("c0ffee, with changes that are in no commit", "a GPU", "torch 9.9", "JPEG re-encoded copy", "tf32", "60.0 min",
+                 "2,048 MiB", "0, 1, 2", "abab", "Not stated: <something>."):
         assert fact in facts, fact
-    assert not page.details.has_attr("open") and "<something>" not in str(page)
+    assert "paper's scale: not recorded yet." in page.get_text()
 
 
-def test_without_verdicts_given_those_of_this_notebook_are_compared(frame, shown, monkeypatch):
-    monkeypatch.setattr(claims.Verdict, "show", lambda self: None)
-    monkeypatch.setattr(claims, "strict", False)
+@pytest.mark.parametrize("differ", [{}, {"ahead": "inconclusive"}, {"ahead": "contradicted", "early": "contradicted"}])
+def test_prose_that_is_not_what_was_recorded_stops_the_chapter(differ, study, shown):
+    recorded(made_up(THERE, **DESK))
+    with pytest.raises(VerdictChanged, match="at the desk these verdicts differ from the page's: .'ahead': 'contradicted'."):
+        panels.panel("curves", study, differ=differ)
+
+
+def test_both_scales_stand_side_by_side(study, shown):
+    recorded(made_up(PAGE, **DESK))
+    recorded(made_up(THERE, [0, 2500, 15_000], range(1, 14), (0.1, 0.5)), "paper")
+    panels.panel("curves", study)
+    ahead = next(row for row in shown().select(".scales") if "ends ahead" in row.p.get_text())
+    assert [line["data-verdict"] for line in ahead.select("ul li")] == ["supported", "supported", "contradicted"]
+    assert "not recorded" not in shown().get_text() and len(shown().select("details.provenance")) == 2
+
+
+def test_looks_at_a_plateau_do_not_count(study, shown):
+    frame = made_up(THERE, [0, 133, 400, 800], range(1, 5), (0.1, 0.5))
+    frame.loc[(frame.norm == "none") & (frame.step == 400), "train_accuracy"] = 0.1
     recorded(frame)
-    for each in (AHEAD, ELSEWHERE):
-        each.claim.judge(each.values)
-    panels.panel("curves", SMALL)
-    assert [row[0] for row in cells(shown())] == ["Sentence nb-beats-plain-late."]
+    [every] = panels.panel("curves", study, differ={"ahead": "contradicted"})
+    some, _ = panels._ask(study, records.read("curves", "desk"), {}, True)
+    assert set(every.frame.step) == {0, 133, 400, 800} and set(some.frame.step) == {800}
 
 
-@pytest.mark.parametrize("values, same, text", [
-    ([0.5, np.inf, 1.0], "yes", "50.0 points, infinite, 100 points"),
-    ([0.5, np.nan, 1.0], "cannot be said", "50.0 points, none"),
-    ([0.0, 0.01, 0.02], "no", "1.0 ["), ([0.5], "yes", "50.0 points")])
-def test_sides_of_a_threshold(values, same, text, frame, shown, monkeypatch):
-    effect = replace(EXPERIMENTS["curves"], effects={"nb-beats-plain-late": lambda frame: np.array(values)})
-    recorded(frame)
-    record = records.read("curves")
-    monkeypatch.setitem(panels.EXPERIMENTS, "curves", effect)
-    inside = verdict("nb-beats-plain-late", [0.1, 0.2, 0.1, 0.2, 0.3], above=0.05, unit="points")
-    page = BeautifulSoup(panels._agreement(record, [inside]), "html.parser")
-    [row] = cells(page)
-    assert row[-1] == same and row[3].startswith(text)
-    assert f"Of 1 effects measured at both scales, {int(same == 'yes')} lie" in page.get_text()
+def test_a_level_that_is_not_there_is_not_asked(study, shown):
+    frame = made_up(THERE, **DESK)
+    assert panels._ask(study, records.Record("curves", "desk", frame[frame.norm != "noisy_batch"], {
+        "design": {"factors": {"norm": [], "lr": []}, "fixed": {}}, "data": {"name": "cifar10"}}), {}, False)[1].keys() == {
+        "early", "steeper"}
+    with pytest.raises(StudyError, match="there is no lr 0.1 at that scale"):
+        study.at(frame[frame.lr == 0.5], "cifar10", ["lr"], {})
+    with pytest.raises(StudyError, match="pick one init of that scale"):
+        study.at(frame.assign(init="he"), "cifar10", ["init"], {})
+    there = study.at(frame[~frame.step.isin([133, 134])], "cifar10", ["lr"], {})
+    with pytest.raises(StudyError, match="no look near 17% of the training"):
+        there(accuracy("batch", 50))
 
 
-def test_nothing_recorded_says_how_to(shown):
-    panels.panel("lr-range", SMALL, [])
-    page = shown()
-    assert page.get_text().startswith("Not yet recorded.") and not page.select("svg, table")
-    assert "python -m bncourse reproduce lr-range --data cifar10 --scale paper --record" in page.get_text()
-    assert not re.search(r"\d\.\d|%", page.get_text()), "a number that nobody measured"
+def test_a_rate_that_was_tuned_is_tuned_among_the_rates_that_are_there(monkeypatch):
+    one = Study(LAB, each=lambda seeds, norm, lr, **_: made_up({norm: PAGE[norm] - lr}, [0, 300], lrs=[lr]).drop(columns=["norm", "lr"]),
+                norm=list(PAGE), lr=[0.1, 0.3], steps=300, record=[0, 300], seeds=5).run()
+    frame = pd.concat([made_up({"batch": 1 - lr}, [0, 800], lrs=[lr]) for lr in (0.01, 0.5)])
+    there = one.at(frame, "cifar10", ["norm", "lr"], {})
+    assert float(there(at_best("lr", accuracy("batch", 300)))) == pytest.approx(0.1 + 0.99 + 0.002)
+    assert (one.on, there.on) == ("", "cifar10")
 
 
-def test_the_command_is_one_that_there_is(shown):
+def test_nothing_recorded_says_how_to(study, shown):
+    assert panels.panel("lr-range", study) == []
+    text = shown().get_text()
+    assert "python -m bncourse reproduce lr-range --scale desk --record" in text and not shown().select("svg, table")
+    assert not re.search(r"\d\.\d|%", text), "a number that nobody measured"
+
+
+def test_the_command_is_one_that_there_is(study, shown):
     from typer.testing import CliRunner
 
     from bncourse.__main__ import app
 
-    panels.panel("curves", SMALL, [])
-    command = next(code.get_text() for code in shown().select("code") if "reproduce" in code.get_text())
-    done = CliRunner().invoke(app, [*command.split()[3:], "--help"])
-    assert done.exit_code == 0 and all(option in done.output for option in re.findall(r"--\w+", command))
+    panels.panel("curves", study)
+    for code in shown().select("code"):
+        done = CliRunner().invoke(app, [*code.get_text().split()[3:], "--help"])
+        assert done.exit_code == 0 and all(option in done.output for option in re.findall(r"--\w+", code.get_text()))
 
 
-def test_an_installed_package_has_no_records(shown, monkeypatch, tmp_path):
+def test_an_installed_package_has_no_records(study, shown, monkeypatch, tmp_path):
     monkeypatch.setattr(records, "FOLDER", tmp_path / "nowhere")
-    panels.panel("curves", SMALL, [])
-    assert "published page shows this one if there is one" in shown().get_text()
+    panels.panel("curves", study)
+    assert "published page shows them" in shown().get_text()
 
 
-@pytest.mark.parametrize("spoil, why", [
-    (lambda path: path.write_bytes(path.read_bytes() + b"x"), "is not the table that was recorded"),
-    (lambda path: path.with_name("curves.json").unlink(), "it has no provenance"),
-])
-def test_a_refused_record_shows_no_number(spoil, why, frame, shown):
-    spoil(recorded(frame))
-    panels.panel("curves", SMALL, [CLOSE])
-    page = shown()
-    assert page.get_text().startswith("No full-scale result is shown.") and why in page.get_text()
-    assert not page.select("svg, table, details")
+def test_a_refused_record_shows_no_number(study, shown):
+    path = recorded(made_up(THERE, **DESK))
+    path.write_bytes(path.read_bytes() + b"x")
+    assert panels.panel("curves", study) == []
+    assert "A record is not shown." in shown().get_text() and "is not the table that was recorded" in shown().get_text()
+    assert not shown().select("svg, table, details")
 
 
-def test_a_record_of_other_code_is_refused(frame, shown):
-    recorded(frame, meaning=runner._meaning() | {"bncourse.train:train": "0123456789ab"})
-    panels.panel("curves", SMALL, [])
-    assert "the code has changed in meaning: bncourse.train:train" in shown().get_text() and not shown().select("svg")
-
-
-def test_an_unknown_experiment(shown):
+def test_an_unknown_experiment(study):
     with pytest.raises(ValueError, match="unknown experiment 'curve'; there are curves, noisy"):
-        panels.panel("curve", SMALL)
-
-
-def test_at_the_papers_scale_it_is_run_here_and_goes_on_where_it_was(shown, monkeypatch, tmp_path, capsys):
-    digits = data.load("digits")
-    monkeypatch.setenv("BNCOURSE_DATA", str(tmp_path / "cache"))
-    monkeypatch.setattr(data, "load", lambda name, device: replace(digits, name=name))
-    monkeypatch.setattr(runner, "data_hash", lambda name: "ab" * 32)
-    monkeypatch.setattr(runs, "load", runs.load.__wrapped__)  # which does not remember: other tests have no such cifar10
-    labels = {"network": "mlp", "init": "he"}
-    tiny = replace(EXPERIMENTS["curves"], runs=lambda scale, name, seeds: [
-        Run({**MLP, "hidden": (8,), "norm": norm}, {"data": name}, (0.1, 0.5), tuple(seeds), 4, 32, (0, 2, 4), test=True,
-            labels=labels)
-        for norm in ("none", "batch", "noisy_batch")])
-    monkeypatch.setitem(EXPERIMENTS, "curves", tiny)
-    panels.panel("curves", PAPER, [CLOSE])
-    page = shown()
-    folder = tmp_path / "cache" / "reproduced" / "paper-cifar10" / "curves"
-    assert f"{folder}" in page.get_text() and len(list(folder.glob("*.run.gz"))) == 3
-    assert len(page.select("svg")) == 1 and 'this notebook with SCALE = "paper"' in page.details.get_text()
-    assert "3 of 3 runs" in capsys.readouterr().out
-    before = {path: path.stat().st_mtime_ns for path in folder.glob("*.run.gz")}
-    panels.panel("curves", PAPER, [CLOSE])
-    assert {path: path.stat().st_mtime_ns for path in folder.glob("*.run.gz")} == before, "computed again"
-
-
-def test_every_experiment_can_be_drawn():
-    assert set(panels.VIEWS) == set(EXPERIMENTS)
-    for views in panels.VIEWS.values():
-        assert all(view.x in panels.AXES for view in views)
-
-
-def test_ratios_have_a_geometric_mean():
-    assert panels._summary([2.0, 8.0], True) == pytest.approx(4) and panels._summary([2.0, 8.0], False) == 5.0
-    assert panels._summary([2.0, np.inf], True) == np.inf and np.isnan(panels._summary([2.0, np.nan], False))
+        panels.panel("curve", study)

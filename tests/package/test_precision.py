@@ -21,7 +21,7 @@ def test_every_network_takes_steps_in_bf16(norm, images, flat):
                         (lambda seed: resnet((2, 8, 8), 3, 4, 1, norm, seed=seed), images)):
         full = train(build, data, **SHORT)
         half = train(build, data, precision="bf16", **SHORT)
-        assert half.attrs["training"]["precision"] == "bf16" and not half.diverged.any()
+        assert not half.diverged.any()
         if "nois" not in norm:  # Noise lands on other values where the order of the channels is another.
             assert half.train_loss[0] == pytest.approx(full.train_loss[0], rel=1e-6), "the look is not in float32"
         assert half.train_loss[1] != full.train_loss[1], "the steps are in float32"
