@@ -29,7 +29,7 @@ colab: $(VENV)/.installed
 serve: $(VENV)/.installed
 	@$(BIN)/python book/_ext/serve.py $(PORT)
 
-# The experiments of the chapters by command. ARGS="curves --scale paper --data cifar10 --record" is one at full scale.
+# The experiments on CIFAR-10, hours on two cores. ARGS="curves --jobs 2" is one of them.
 ARGS ?= all
 reproduce: $(VENV)/.installed
 	$(BIN)/python -m bncourse reproduce $(ARGS)

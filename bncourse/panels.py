@@ -153,7 +153,7 @@ def _table(answers: dict[str, dict[str, Verdict]], of: dict) -> None:
     text = f"Of {len(rows)} claims that could be asked there, {same} get the same verdict" + (
         f"; {len(other)}, marked, get another." if other else ".")
     _show(f'<p>{text}</p><ul class="all-scales">{"".join(rows)}</ul>',
-          scales=[{"id": id, "scale": scale, "verdict": verdict.word, "effect_text": verdict.effect_text()}
+          scales=[{"id": id, "scale": scale, "data": SCALES[scale], "verdict": verdict.word, "effect_text": verdict.effect_text()}
                   for scale, verdicts in answers.items() for id, verdict in verdicts.items()])
 
 

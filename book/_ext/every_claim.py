@@ -61,9 +61,13 @@ def listed(claims, page):
     begun = {claim["id"]: f'<span class="claim-before">{escape(whole)}</span> ' if claim["says"].startswith("...") else ""
              for claim, whole in zip(claims, wholes)}
 
+    def elsewhere(claim):
+        return "".join(f'<small data-verdict="{there["verdict"]}">{there["data"]}: {SIGNS[there["verdict"]]} {there["verdict"]}</small>'
+                       for there in claim["scales"])
+
     def row(claim):
         return (f'<li class="claim-row" data-verdict="{claim["verdict"]}"><span class="claim-verdict">{SIGNS[claim["verdict"]]} '
-                f'{claim["verdict"]}</span><span>{begun[claim["id"]]}{link(claim, page, escape(claim["says"]))} <small>{escape(claim["source"])}</small></span>'
+                f'{claim["verdict"]}{elsewhere(claim)}</span><span>{begun[claim["id"]]}{link(claim, page, escape(claim["says"]))} <small>{escape(claim["source"])}</small></span>'
                 f'<span class="claim-forest">{claim["picture"]}<small>{escape(claim["effect_text"])}; predicted '
                 f'{escape(claim["prediction_text"])}</small>'
                 "</span></li>")
@@ -74,9 +78,14 @@ def listed(claims, page):
         parts.append(f'<details class="claim-chapter" data-chapter="{chapter}"><summary>{chapter} <small>{len(rows)}: {tally(rows)}</small>'
                      f'</summary><ul>{"".join(map(row, rows))}</ul></details>')
     decided = sum(claim["verdict"] != "inconclusive" for claim in claims)
+    desk = [(claim["verdict"], there["verdict"]) for claim in claims for there in claim["scales"] if there["scale"] == "desk"]
+    agree = sum(here == there for here, there in desk)
+    turned = sum({here, there} == {"supported", "contradicted"} for here, there in desk)
+    larger = f" {len(desk)} were put to a convolutional network on CIFAR-10 as well: {agree} get the same verdict there, {turned} the " \
+        f"opposite one, and {len(desk) - agree - turned} are open at one of the two." if desk else ""
     return filled(
         f"<p>{len(claims)} claims: {tally(claims)}. If every true effect lay exactly on its threshold, an interval of 95 % would decide about "
-        f"{0.05 * len(claims):.0f} of {len(claims)} by chance; {decided} are decided here, on seeds that follow from the chapters' code.</p>"
+        f"{0.05 * len(claims):.0f} of {len(claims)} by chance; {decided} are decided here, on seeds that follow from the chapters' code.{larger}</p>"
         f'<form class="claim-filter" hidden>{choice("verdict", "Verdict", "any", VERDICTS)}{choice("chapter", "Chapter", "all", chapters)}'
         f'<label>Words <input name="words" type="search"></label><output aria-live="polite"></output></form>{"".join(parts)}')
 
@@ -146,7 +155,7 @@ def gathered(app, names):
         for claim in here["claims"]:
             if claim["id"] in claims:
                 raise ExtensionError(f"two claims are called {claim['id']!r}: on {claims[claim['id']]['page']} and on {name}")
-            claims[claim["id"]] = claim | {"page": name, "chapter": f"{int(number[1])} {title}" if number else title}
+            claims[claim["id"]] = claim | {"page": name, "scales": [one for one in here.get("scales", []) if one["id"] == claim["id"]], "chapter": f"{int(number[1])} {title}" if number else title}
     for name in names:
         for memory in told.get(name, {}).get("remembered", []):
             found = claims.get(memory["claim"], {}).get("verdict", "made by no chapter")

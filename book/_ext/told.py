@@ -23,18 +23,21 @@ def code(source):
 
 
 def first_seed(notebook):
-    """Drawn from the code: whoever changes a threshold gets other seeds, and cannot have tuned the one to the other."""
-    cells = [code(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
+    """Drawn from the code: whoever changes a threshold gets other seeds, and cannot have tuned the one to the other. A panel is
+    left out: it asks a record, which has seeds of its own, and says what was found there."""
+    cells = [code(cell.source) for cell in notebook.cells if cell.cell_type == "code" and not cell.source.startswith("panel(")]
     return int(hashlib.sha256(repr(cells).encode()).hexdigest(), 16) % 100_000
 
 
 def told(notebook):
-    """Claims by id (the later of two verdicts counts), keys of questions, and what is remembered of other chapters."""
-    claims, questions, remembered = {}, [], []
+    """Claims by id (the later of two verdicts counts), keys of questions, what is remembered of other chapters, and the verdicts that
+    records of a larger scale give on claims of the chapter."""
+    claims, questions, remembered, scales = {}, [], [], []
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             data = output.get("data", {}).get(MIME, {})
             claims |= {claim["id"]: claim for claim in data.get("claims", [])}
             questions += data.get("questions", [])
             remembered += data.get("remembered", [])
-    return {"claims": list(claims.values()), "questions": questions, "remembered": remembered}
+            scales += data.get("scales", [])
+    return {"claims": list(claims.values()), "questions": questions, "remembered": remembered, "scales": scales}
