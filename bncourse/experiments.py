@@ -88,7 +88,7 @@ EXPERIMENTS = {
         "Shift of layer inputs with noise behind batch norm", "04_noisy_batch_norm", "Figures 2 and 8",
         dict(norm=["none", "batch", "noisy_batch", "noise", "frozen", "frozen_noise"], lr=[0.03, 0.1], init="glorot",
              probes=[Moments()]), 800, CURVE,
-        ((accuracy, "step", at(0.1, **FROM_0_TO_1)), (shift, "layer", at(0.1, yscale="log"))), pairs=True,
+        ((accuracy, "step", at(0.03, **FROM_0_TO_1)), (shift, "layer", at(0.03, yscale="log"))), pairs=True,
         notes=("Figure 8 shows each moment of single units; here the mean over the units of a layer, in standard deviations.",
                "Frozen statistics, with and without noise, are controls of this course.")),
     "shift": Experiment(

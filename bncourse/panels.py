@@ -14,7 +14,7 @@ from bncourse.experiments import EXPERIMENTS, IN_WORDS
 from bncourse.records import Record, RecordRefused
 from bncourse.study import Study, StudyError
 
-SCALES = {"desk": "CIFAR-10, at the desk", "paper": "CIFAR-10, the paper's scale"}
+SCALES = {"desk": "CIFAR-10, desk", "paper": "CIFAR-10, paper's scale"}
 CHANCE = 0.1  # of ten classes
 
 
@@ -57,16 +57,16 @@ def panel(name: str, *studies: Study, where: Mapping | None = None, differ: Mapp
         if record:
             found[scale] = record
             asked[scale] = [_ask(one, record, where or {}, one in trained) for one in studies]
-    for scale in [scale for scale in SCALES if scale not in found]:
-        _show(_not_yet(name, scale))
     if found:
         _draw(name, next(iter(found.values())))
         answers = {scale: {id: verdict for _, verdicts in asked[scale] for id, verdict in verdicts.items()} for scale in found}
         _table(answers, {id: claim for one in studies for id, (claim, _) in one.claims.items()})
         for record in found.values():
             _show(_provenance(record))
-        if "desk" in found:
-            _as_told(answers["desk"], differ or {})
+    for scale in [scale for scale in SCALES if scale not in found]:
+        _show(_not_yet(name, scale))
+    if "desk" in found:
+        _as_told(answers["desk"], differ or {})
     return [one for one, _ in asked.get("desk", [])]
 
 
@@ -147,7 +147,7 @@ def _table(answers: dict[str, dict[str, Verdict]], of: dict) -> None:
                         for name, verdict in scales.items())
         rows.append(f'<li class="scales{" scales-differ" if id in other else ""}"><p>{escape(sentence(claim.says))} '
                     f'<small>Predicted: {escape(claims.judged[id].prediction_text())}.</small></p>'
-                    f'<ul>{lines}</ul>{picture(*scales.values())}</li>')
+                    f'<ul>{lines}</ul>{picture(*scales.values(), width=180)}</li>')
     if not rows:
         return
     text = f"Of {len(rows)} claims that could be asked there, {same} get the same verdict" + (

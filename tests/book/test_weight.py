@@ -53,3 +53,20 @@ def test_pages_are_light_and_stand_still_while_they_load(chromium, site):
     if median > 1.2e6:
         wrong.append(f"the median page loads {median / 1e6:.3f} MB: {sizes}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_scripts_that_come_late_move_nothing(chromium, site):
+    # What the theme's scripts decide (light or dark, for one) has to look as it will before they are there.
+    context = chromium.new_context(viewport={"width": 1300, "height": 900})
+    context.add_init_script(WATCH)
+    page = context.new_page()
+
+    def late(route):
+        page.wait_for_timeout(300)
+        route.continue_()
+
+    page.route("**/*.js*", late)
+    page.goto(f"{site}exercises/ex07_capstone.html", wait_until="load")
+    moved, movers = page.evaluate(SETTLED)
+    context.close()
+    assert moved < 0.01, movers
