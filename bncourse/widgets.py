@@ -130,39 +130,6 @@ class explore:
         return ipywidgets.VBox([picture, *sliders.values(), ipywidgets.HTML(escape(self.caption))])
 
 
-class predict:
-    """A question to commit to before the experiment: options with a reply each, in plain HTML.
-
-    The reply belongs to the choice, not to the outcome: what is true is measured below it.
-
-    Args:
-        question: what the reader is asked.
-        options: ``{answer: reply}``, two or more.
-    """
-
-    def __init__(self, question: str, options: dict[str, str]) -> None:
-        if len(options) < 2:
-            raise ValueError(f"a prediction needs at least 2 options to choose from, got {len(options)}")
-        self.question, self.options = question, options
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        return {"text/html": self.html(), "text/plain": f"Predict first: {self.question} ({' / '.join(self.options)})"}
-
-    def html(self) -> str:
-        group = "predict-" + hashlib.sha1(self.question.encode()).hexdigest()[:8]
-        # Shown by a style rule, so that it works on a page without a kernel and in a notebook without the page's script.
-        rule = f"<style>.{group} p.predict-reply{{display:none}}" + "".join(
-            f".{group}:has(input[value='{i}']:checked) p[data-reply='{i}']{{display:block}}"
-            for i in range(len(self.options))) + "</style>"
-        inputs = "".join(f'<label><input type="radio" name="{group}" value="{i}"> {escape(option)}</label>'
-                         for i, option in enumerate(self.options))
-        replies = "".join(f'<p class="predict-reply" data-reply="{i}">{escape(reply)}</p>'
-                          for i, reply in enumerate(self.options.values()))
-        return (f'{rule}<fieldset class="predict {group}"><legend>Predict first</legend>'
-                f'<p class="predict-question">{escape(self.question)}</p>{inputs}'
-                f'<div aria-live="polite">{replies}</div></fieldset>')  # read aloud when it appears
-
-
 def _key(text: str) -> str:
     return hashlib.sha1(text.encode()).hexdigest()[:8]
 

@@ -8,7 +8,7 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import pytest
 
-from bncourse.widgets import explore, predict
+from bncourse.widgets import explore
 
 pytestmark = pytest.mark.usefixtures("style")
 
@@ -214,35 +214,3 @@ def test_what_draw_raises_is_not_swallowed(kernel):
 
     with pytest.raises(ZeroDivisionError):
         explore(broken, alt="A line at {step}.", step=[0, 1]).live()
-
-
-# --- Predictions -----------------------------------------------------------------------------------------------------
-
-def test_predict_offers_every_option_and_its_reply():
-    question = predict("Does it <rise> & shine?", {"Yes, it's up": "Many think so.", "<b>No</b>": "Some & few do."})
-    html = question._repr_mimebundle_()["text/html"]
-    page = Page(html)
-    radios = page.all("input")
-    assert [radio["type"] for radio in radios] == ["radio", "radio"] and len({radio["name"] for radio in radios}) == 1
-    assert not any("checked" in radio for radio in radios), "the reader chooses"
-    assert [reply["data-reply"] for reply in page.all("p", "predict-reply")] == [radio["value"] for radio in radios]
-    for text in ("Does it <rise> & shine?", "Yes, it's up", "<b>No</b>", "Many think so.", "Some & few do."):
-        assert text in page.text
-    assert not page.all("b") and len(page.all("fieldset")) == 1 and len(page.all("label")) == 2
-    # Hidden until chosen, by a rule for this question only.
-    group = radios[0]["name"]
-    assert group in page.all("fieldset")[0]["class"].split()
-    assert f".{group} p.predict-reply{{display:none}}" in html
-    for i in range(2):
-        assert f".{group}:has(input[value='{i}']:checked) p[data-reply='{i}']{{display:block}}" in html
-    assert "Does it" in question._repr_mimebundle_()["text/plain"]
-
-
-def test_two_questions_do_not_share_a_choice():
-    one, two = (Page(predict(question, {"a": "x", "b": "y"}).html()) for question in ("First?", "Second?"))
-    assert one.all("input")[0]["name"] != two.all("input")[0]["name"]
-
-
-def test_a_prediction_needs_a_choice():
-    with pytest.raises(ValueError, match="at least 2 options.*got 1"):
-        predict("Well?", {"yes": "indeed"})
