@@ -81,7 +81,7 @@ def listed(claims, page):
     desk = [(claim["verdict"], there["verdict"]) for claim in claims for there in claim["scales"] if there["scale"] == "desk"]
     agree = sum(here == there for here, there in desk)
     turned = sum({here, there} == {"supported", "contradicted"} for here, there in desk)
-    larger = f" {len(desk)} were put to a convolutional network on CIFAR-10 as well: {agree} get the same verdict there, {turned} the " \
+    larger = f" Of these, {len(desk)} were put to a convolutional network on CIFAR-10 as well: {agree} get the same verdict there, {turned} the " \
         f"opposite one, and {len(desk) - agree - turned} are open at one of the two." if desk else ""
     return filled(
         f"<p>{len(claims)} claims: {tally(claims)}. If every true effect lay exactly on its threshold, an interval of 95 % would decide about "

@@ -262,6 +262,19 @@ def test_the_build_gathers_every_claim(claims, run_build):
 REMEMBER = "from IPython.display import display\ndisplay({'application/vnd.bncourse+json': {'remembered': [%s]}}, raw=True)"
 
 
+def test_what_a_record_says_of_a_claim_stands_beside_its_verdict(claims, run_build):
+    there = '{"scales": [{"id": "first-one", "scale": "desk", "data": "Elsewhere", "verdict": "contradicted", "effect_text": ""}]}'
+    here = "import sys; sys.path.insert(0, '..')\n"
+    write(claims, "01_one", here + CLAIM.format(id="first-one", value=2, expect="supported"),
+          f"from IPython.display import display\ndisplay({{'application/vnd.bncourse+json': {there}}}, raw=True)")
+    assert (done := run_build(claims)).code == 0, done.said
+    page = BeautifulSoup((claims / "_build" / "html" / "book" / "02_two.html").read_text(), "html.parser")
+    assert [row.select_one(".claim-verdict").get_text() for row in page.select(".claim-row")] == [
+        "✓ supportedElsewhere: ✗ contradicted", "✗ contradicted"]
+    assert "Of these, 1 were put to a convolutional network on CIFAR-10 as well: 0 get the same verdict there, 1 the opposite one" in " ".join(
+        page.select_one("#every-claim").get_text().split())
+
+
 def test_a_wrong_memory_of_another_chapter_fails_the_build_by_name(claims, run_build):
     index = claims / "book" / "index.md"
     index.write_text(index.read_text().replace("second-one", "first-one"))
