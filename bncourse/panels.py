@@ -143,7 +143,7 @@ def _table(answers: dict[str, dict[str, Verdict]], of: dict) -> None:
         same += words[1] == words[0]
         other += [] if words[1] == words[0] else [id]
         lines = "".join(f'<li data-verdict="{verdict.word}"><span>{escape(name)}</span> <span class="claim-verdict">'
-                        f'{SIGNS[verdict.word]} {verdict.word}</span> <span>{escape(verdict.effect_text())}</span></li>'
+                        f'{SIGNS[verdict.word]} {verdict.word}</span> <span>{escape(_briefly(verdict))}</span></li>'
                         for name, verdict in scales.items())
         rows.append(f'<li class="scales{" scales-differ" if id in other else ""}"><p>{escape(sentence(claim.says))} '
                     f'<small>Predicted: {escape(claims.judged[id].prediction_text())}.</small></p>'
@@ -155,6 +155,12 @@ def _table(answers: dict[str, dict[str, Verdict]], of: dict) -> None:
     _show(f'<p>{text}</p><ul class="all-scales">{"".join(rows)}</ul>',
           scales=[{"id": id, "scale": scale, "data": SCALES[scale], "verdict": verdict.word, "effect_text": verdict.effect_text()}
                   for scale, verdicts in answers.items() for id, verdict in verdicts.items()])
+
+
+def _briefly(verdict: Verdict) -> str:
+    if verdict.effect.mean == verdict.effect.mean:
+        return verdict.effect_text()
+    return f"{verdict.effect.seeds} of {len(verdict.values)} runs gave a number"
 
 
 def _not_yet(name: str, scale: str) -> str:
