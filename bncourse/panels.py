@@ -134,25 +134,28 @@ def _told(design: dict) -> str:
 
 def _table(answers: dict[str, dict[str, Verdict]], of: dict) -> None:
     """Claim by claim: this page, the desk, the paper's scale, drawn against one threshold."""
-    rows, same, other = [], 0, []
+    same, other = [], []
     for id, claim in of.items():
         scales = {"this page": claims.judged[id]} | {SCALES[scale]: verdicts[id] for scale, verdicts in answers.items() if id in verdicts}
         if len(scales) == 1:
             continue
         words = [verdict.word for verdict in scales.values()]
-        same += words[1] == words[0]
-        other += [] if words[1] == words[0] else [id]
         lines = "".join(f'<li data-verdict="{verdict.word}"><span>{escape(name)}</span> <span class="claim-verdict">'
                         f'{SIGNS[verdict.word]} {verdict.word}</span> <span>{escape(_briefly(verdict))}</span></li>'
                         for name, verdict in scales.items())
-        rows.append(f'<li class="scales{" scales-differ" if id in other else ""}"><p>{escape(sentence(claim.says))} '
+        rows = same if words[1] == words[0] else other
+        rows.append(f'<li class="scales"><p>{escape(sentence(claim.says))} '
                     f'<small>Predicted: {escape(claims.judged[id].prediction_text())}.</small></p>'
                     f'<ul>{lines}</ul>{picture(*scales.values(), width=180)}</li>')
-    if not rows:
+    if not same + other:
         return
-    text = f"Of {len(rows)} claims that could be asked there, {same} get the same verdict" + (
-        f"; {len(other)}, marked, get another." if other else ".")
-    _show(f'<p>{text}</p><ul class="all-scales">{"".join(rows)}</ul>',
+
+    def listed(rows):
+        return f'<ul class="all-scales">{"".join(rows)}</ul>'
+
+    text = f"Of {len(same + other)} claims that could be asked there, {len(other) or 'none'} get{'s' * (len(other) == 1)} another verdict."
+    folded = f"<details><summary>{len(same)} with the same verdict</summary>{listed(same)}</details>" if same else ""
+    _show(f"<p>{text}</p>{listed(other) if other else ''}{folded}",
           scales=[{"id": id, "scale": scale, "data": SCALES[scale], "verdict": verdict.word, "effect_text": verdict.effect_text()}
                   for scale, verdicts in answers.items() for id, verdict in verdicts.items()])
 
