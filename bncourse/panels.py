@@ -18,6 +18,13 @@ SCALES = {"desk": "CIFAR-10, desk", "paper": "CIFAR-10, paper's scale"}
 CHANCE = 0.1  # of ten classes
 
 
+class Asked(list):
+    """Studies; nothing to look at where a cell ends with them."""
+
+    def _ipython_display_(self) -> None:
+        pass
+
+
 class Shown:
     """HTML for the page, with what it tells the build."""
 
@@ -67,7 +74,7 @@ def panel(name: str, *studies: Study, where: Mapping | None = None, differ: Mapp
         _show(_not_yet(name, scale))
     if "desk" in found:
         _as_told(answers["desk"], differ or {})
-    return [one for one, _ in asked.get("desk", [])]
+    return Asked(one for one, _ in asked.get("desk", []))
 
 
 def _ask(of: Study, record: Record, where: Mapping, trained: bool) -> tuple[Study | None, dict[str, Verdict]]:
@@ -111,6 +118,8 @@ def _draw(name: str, record: Record) -> None:
         rows = rows[pd.notna(rows[measure.column]) & (rows[measure.column].abs() < float("inf"))]
         if measure.column != "train_accuracy":
             rows = rows[~rows.diverged]
+        if measure.mean == "geometric":  # Nothing is below the first layer, so its shift is zero: it says nothing.
+            rows = rows[rows[measure.column] > 0]
         rows = rows[rows.groupby(["norm", x]).seed.transform("nunique") > 1]
         figures.curves(ax, rows, measure.column, x, geometric=measure.mean == "geometric", **{"ylabel": measure.words} | options)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncol=3)
