@@ -294,11 +294,11 @@ def _cifar10_jpeg(path: Path) -> tuple[np.ndarray, ...]:
     with _reading(path), np.load(path) as file:
         found = []
         for part in ("train", "test"):
-            x, y = images(file[f"{part}_jpeg"], file[f"{part}_offsets"]), file[f"{part}_labels"]
-            # They lie there class by class, and what looks at the first few hundred would see one class.
-            order = np.random.default_rng(0).permutation(len(y))
-            found += [x[order].astype(np.float32) / 255, y[order]]
-        return _whole(*found)
+            found += [images(file[f"{part}_jpeg"], file[f"{part}_offsets"]).astype(np.float32) / 255, file[f"{part}_labels"]]
+        found = _whole(*found)
+        # They lie there class by class, and what looks at the first few hundred would see one class.
+        orders = [np.random.default_rng(0).permutation(len(y)) for y in found[1::2]]
+        return tuple(values[orders[place // 2]] for place, values in enumerate(found))
 
 
 def _whole(x_train, y_train, x_test, y_test) -> tuple[np.ndarray, ...]:

@@ -150,9 +150,8 @@ def study(name: str, scale: str, images: Data, device: str = "cpu", seeds: int |
     steps = STEPS.get(scale, experiment.steps)
     images = as_images(images)
     few = replace(images, x_test=images.x_test[:TEST_IMAGES], y_test=images.y_test[:TEST_IMAGES])
-    batch = {"batch": 128} if images.x_train.shape[0] >= 128 else {}
     return Study(Lab(few, device, "small", 0), net=vgg, seeds=seeds or SEEDS[scale], steps=steps, record=experiment.record(steps),
-                 precision=precision, **network, **{"pixels": "raw"} | batch | experiment.design)
+                 precision=precision, **network, **{"pixels": "raw", "batch": 128} | experiment.design)
 
 
 def deviations(name: str, data: str) -> list[str]:

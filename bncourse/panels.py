@@ -50,6 +50,7 @@ def panel(name: str, *studies: Study, where: Mapping | None = None, differ: Mapp
 
     Raises:
         ValueError: an unknown name.
+        StudyError: a study that cannot be put to the record at all: another initialization, pixels, a level to be picked.
         VerdictChanged: other verdicts differ than ``differ`` says.
     """
     if name not in EXPERIMENTS:
@@ -77,7 +78,7 @@ def panel(name: str, *studies: Study, where: Mapping | None = None, differ: Mapp
     return Asked(one for one, _ in asked.get("desk", []))
 
 
-def _ask(of: Study, record: Record, where: Mapping, trained: bool) -> tuple[Study | None, dict[str, Verdict]]:
+def _ask(of: Study, record: Record, where: Mapping, trained: bool) -> tuple[Study, dict[str, Verdict]]:
     """A study at the scale of a record, and the verdicts on those of its claims that the record can answer."""
     design, frame = record.provenance["design"], record.frame
     for name, level in where.items():
@@ -85,10 +86,7 @@ def _ask(of: Study, record: Record, where: Mapping, trained: bool) -> tuple[Stud
     if trained:
         together = [column for column in ("init", "lr", "seed", "step") if column in frame]
         frame = frame[frame.groupby(together).train_accuracy.transform("min") > 2 * CHANCE]
-    try:
-        there = of.at(frame, record.provenance["data"]["name"], [name for name in design["factors"] if name not in where], design["fixed"])
-    except StudyError:
-        return None, {}
+    there = of.at(frame, record.provenance["data"]["name"], [name for name in design["factors"] if name not in where], design["fixed"])
     verdicts = {}
     for id, (claim, prediction) in of.claims.items():
         try:
@@ -125,11 +123,11 @@ def _draw(name: str, record: Record) -> None:
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncol=3)
     runs = [*design["factors"], "seed"]
     lost, all_ = (frame.drop_duplicates(runs).shape[0] for frame in (record.frame[record.frame.diverged], record.frame))
-    blew_up = f"{lost} of {all_} runs blew up" if lost else "No run blew up"
-    copy = "" if record.provenance["data"]["source"] == "the published files" else " (a copy re-encoded as JPEG)" if "JPEG" in \
-        record.provenance["data"]["source"] else f" ({record.provenance['data']['source']})"
+    blew_up = f"Of all {all_} runs {lost} blew up" if lost else "No run blew up"
+    source = record.provenance["data"]["source"]
+    data = "CIFAR-10" if source == "the published files" else source
     figures.show(fig, caption=figures.Measured.text(
-        f"{experiment.title}: {IN_WORDS[record.scale]} on CIFAR-10{copy}, {design['fixed']['steps']:,} steps, {_told(design)}; mean and 95 % "
+        f"{experiment.title}: {IN_WORDS[record.scale]} on {data}; {design['fixed']['steps']:,} steps, {_told(design)}; mean and 95 % "
         f"interval over {len(record.provenance['seeds'])} seeds. {blew_up}."))
 
 
@@ -157,6 +155,7 @@ def _table(answers: dict[str, dict[str, Verdict]], of: dict) -> None:
                     f'<small>Predicted: {escape(claims.judged[id].prediction_text())}.</small></p>'
                     f'<ul>{lines}</ul>{picture(*scales.values(), width=180)}</li>')
     if not same + other:
+        _show("<p>None of this chapter's claims can be asked there.</p>")
         return
 
     def listed(rows):

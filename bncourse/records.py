@@ -91,13 +91,19 @@ def read(name: str, scale: str, folder: Path | None = None) -> Record | None:
 
 
 def _empty(name: str, scale: str) -> Study:
-    """The design without data."""
+    """The design without data. Its numbers are none that a chapter may type: they are not its own."""
     import torch
+
+    from bncourse import figures
 
     from bncourse.data import Data
 
     x, y = torch.zeros(128, 3, 32, 32), torch.zeros(128, dtype=torch.long)
-    return study(name, scale, Data("cifar10", x, y, x[:1], y[:1], 10))
+    before = set(figures.settings)
+    try:
+        return study(name, scale, Data("cifar10", x, y, x[:1], y[:1], 10))
+    finally:
+        figures.settings.intersection_update(before)
 
 
 def write(name: str, scale: str, frame: pd.DataFrame, provenance: dict, folder: Path | None = None) -> Path:

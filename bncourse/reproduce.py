@@ -359,10 +359,8 @@ def _plan(name: str, scale: str, settings: dict) -> None:
     except records.RecordRefused:
         known = None
     if known:
-        told = known.provenance
-        hours = told["seconds"] / told["parts"] * len(combinations) * seeds / 60
-        print(f"  about {hours:.0f} min of computing, as long as the record took on {told['hardware'].get('gpu') or told['hardware']['cpu']}"
-              if isinstance(told["hardware"], dict) else f"  about {hours:.0f} min of computing")
+        minutes = known.provenance["seconds"] / known.provenance["parts"] * len(combinations) * seeds / 60
+        print(f"  about {minutes:.0f} min of computing, as long as the record took")
 
 
 def _may_record(scale: str, data: str, seeds: int | None) -> None:

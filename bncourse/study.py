@@ -28,6 +28,7 @@ from bncourse.figures import INITS, NAMES, Measured, allow, say
 from bncourse.train import train
 from bncourse.widgets import outcome, question
 
+SIZES = ("steps", "batch", "layers", "width")  # what another scale may have otherwise, and the question stays the same
 PLACES = ("step", "layer")  # what a frame of `train` may tell apart besides the factors
 OPTIONS = ("weight_decay", "clip", "schedule", "precision", "test")  # train's, passed on as they are
 
@@ -203,6 +204,8 @@ def at_best(factor: str, quantity: Quantity, by: Quantity | None = None, smalles
     def check(study):
         if factor not in study.factors:
             raise StudyError(f"{factor!r} is not a factor of this study; there are {', '.join(study.factors) or 'none'}")
+        if len(study.factors[factor]) < 2:
+            raise StudyError(f"{quantity.words}: there is one {factor} only, and nothing to choose the best from")
         for level in study.factors[factor]:
             quantity.at(**{factor: level}).check(study)
 
@@ -472,7 +475,10 @@ class Study:
         A step of this study means the same fraction of the training there, a layer the same fraction of the depth, and no look counts
         that is earlier than this study's first. A question about a level that there is not raises ``StudyError``.
         """
-        frame = frame.assign(**{name: value for name, value in fixed.items() if name in self._given and name not in frame})
+        frame = frame.assign(**{name: value for name, value in fixed.items() if name in self.factors and name not in frame})
+        for name, value in fixed.items():
+            if name in self.fixed and name not in SIZES and self.fixed[name] != value:
+                raise StudyError(f"{name} is {value!r} at that scale, and {self.fixed[name]!r} here")
         for name in factors:
             if name in self.fixed:
                 if frame[frame[name] == self.fixed[name]].empty:

@@ -22,10 +22,19 @@ def code(source):
         return source.split()
 
 
+def is_panel(source):
+    """Whether a cell is one call of ``panel``, and nothing else."""
+    try:
+        [statement] = ast.parse(source).body
+    except (SyntaxError, ValueError):
+        return False
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call) and getattr(statement.value.func, "id", "") == "panel"
+
+
 def first_seed(notebook):
     """Drawn from the code: whoever changes a threshold gets other seeds, and cannot have tuned the one to the other. A panel is
     left out: it asks a record, which has seeds of its own, and says what was found there."""
-    cells = [code(cell.source) for cell in notebook.cells if cell.cell_type == "code" and not cell.source.startswith("panel(")]
+    cells = [code(cell.source) for cell in notebook.cells if cell.cell_type == "code" and not is_panel(cell.source)]
     return int(hashlib.sha256(repr(cells).encode()).hexdigest(), 16) % 100_000
 
 

@@ -289,6 +289,9 @@ def test_seeds_follow_from_the_code_and_not_from_its_layout():
     def seed(*cells):
         return first_seed(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]))
 
+    # A panel asks a record, which has seeds of its own; whatever else its cell holds counts.
+    assert seed("f()", 'panel("curves", study, differ={"a": "b"})') == seed("f()", 'panel("curves", study)') == seed("f()")
+    assert seed("f()", 'panel("curves", study)\nthreshold = 1') != seed("f()") != seed("f()", "x = panel")
     one = seed("%pip install x", "if x:\n    f(a, f'{b:.1f}')\n    g()")
     assert one == seed("%pip  install x", "if x:  # a comment\n  f(\n    a, f\"{b:.1f}\",\n  )\n  g()")
     assert one == 45550, "the same in every version of Python"

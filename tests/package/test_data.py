@@ -242,3 +242,49 @@ def test_a_cache_on_a_read_only_disk(tmp_path, monkeypatch):
 def test_the_cache_is_made_when_missing_and_left_empty(tmp_path, monkeypatch):
     monkeypatch.setenv("BNCOURSE_DATA", str(tmp_path / "new" / "folder"))
     assert data.cache_dir() == tmp_path / "new" / "folder" and not list(data.cache_dir().iterdir())
+
+
+def jpeg(path, count=20, **changes):
+    """CIFAR-10 as one file of JPEGs, class by class, in very small."""
+    from PIL import Image
+
+    parts = {}
+    for part in ("train", "test"):
+        y = np.sort(np.arange(count) % 10)
+        packed = []
+        for label in y:
+            file = io.BytesIO()
+            Image.fromarray(np.full((32, 32, 3), 20 * label, np.uint8)).save(file, "JPEG")
+            packed.append(file.getvalue())
+        parts |= {f"{part}_jpeg": np.frombuffer(b"".join(packed), np.uint8), f"{part}_labels": y,
+                  f"{part}_offsets": np.cumsum([0, *map(len, packed)])}
+    np.savez(path, **parts | changes)
+
+
+def test_a_copy_as_jpeg_is_read_shuffled_and_named(folder):
+    jpeg(folder / data.CIFAR_JPEG)
+    assert data.to_download("cifar10") == 0 and "JPEG re-encoded copy" in data.origin("cifar10")
+    cifar = data.load("cifar10")
+    assert cifar.x_train.shape == (20, 3, 32, 32) and cifar.x_test.shape == (20, 3, 32, 32)
+    assert cifar.y_train.tolist() != sorted(cifar.y_train.tolist()), "the first few hundred would be of one class"
+    brightness = cifar.x_train.mean((1, 2, 3))
+    assert (brightness.argsort() == cifar.y_train.argsort(stable=True)).float().mean() > 0.4
+    assert all(brightness[cifar.y_train == label].std() < 0.01 for label in range(10)), "an image keeps its own label"
+
+
+def test_labels_that_are_missing_are_an_error_in_words(folder):
+    jpeg(folder / data.CIFAR_JPEG, train_labels=np.arange(15) % 10)
+    with pytest.raises(RuntimeError, match="damaged or not what its name says"):
+        data.load("cifar10")
+    batches = {"data": np.zeros((10, 3072), np.uint8), "labels": list(range(5))}
+    (folder / data.CIFAR_FOLDER).mkdir()
+    for part in data.CIFAR_PARTS:
+        (folder / data.CIFAR_FOLDER / part).write_bytes(pickle.dumps(batches))
+    with pytest.raises(RuntimeError, match=r"images of shape \(50, 3, 32, 32\) and labels of shape \(25,\)"):
+        data.load("cifar10")
+    assert data.origin("cifar10") == "CIFAR-10, a copy whose files are not the published ones"
+
+
+def test_an_archive_of_somebody_s_own_is_called_that(folder):
+    (folder / data.CIFAR_FILE.name).write_bytes(b"an archive of somebody's own")
+    assert "not the published files" in data.origin("cifar10") and "scikit-learn" in data.origin("digits")

@@ -88,7 +88,7 @@ def test_claims_are_asked_drawn_and_compared(study, shown):
     assert there.interval(shift("batch", layer=8) / shift("batch", layer=1)).mean == pytest.approx(4), "the last layer of either"
     assert "Of the page alone" not in page.get_text()
     caption = page.figcaption.get_text()
-    assert "re-encoded as JPEG" in caption and "800 steps" in caption and "1 of 30 runs blew up" in caption and "Glorot" in caption
+    assert "JPEG re-encoded copy" in caption and "800 steps" in caption and "Of all 30 runs 1 blew up" in caption and "Glorot" in caption
     facts = page.select_one("details.provenance").get_text(" ")
     for fact in ("c0ffee, with changes that are in no commit", "a GPU", "torch 9.9", "JPEG re-encoded copy", "tf32", "60.0 min",
                  "2,048 MiB", "0, 1, 2", "abab", "Not stated: <something>."):
@@ -142,6 +142,37 @@ def test_a_rate_that_was_tuned_is_tuned_among_the_rates_that_are_there(monkeypat
     there = one.at(frame, "cifar10", ["norm", "lr"], {})
     assert float(there(at_best("lr", accuracy("batch", 300)))) == pytest.approx(0.1 + 0.99 + 0.002)
     assert (one.on, there.on) == ("", "cifar10")
+
+
+def test_what_is_held_fixed_otherwise_is_refused_and_sizes_are_not(study):
+    frame = made_up(THERE, **DESK)
+    for changed in ({"pixels": "scaled"}, {"init": "default"}):
+        other = study.but(**changed, seeds=5)
+        other.frame = study.frame
+        [(name, here)] = changed.items()
+        with pytest.raises(StudyError, match=f"{name} is .* at that scale, and '{here}' here"):
+            other.at(frame, "cifar10", ["lr"], {"pixels": "raw", "init": "he", "steps": 800})
+    assert study.at(frame, "cifar10", ["lr"], {"pixels": "raw", "steps": 800, "batch": 128}).seeds == list(range(5))
+    with pytest.raises(StudyError, match="pick one init of that scale"):
+        panels._ask(study, records.Record("shift", "desk", frame.assign(init="he"), {
+            "design": {"factors": {"norm": [], "init": []}, "fixed": {}}, "data": {"name": "cifar10"}}), {}, False)
+
+
+def test_nothing_is_best_among_one():
+    one = Study(LAB, each=lambda seeds, norm, lr, **_: made_up({norm: PAGE[norm] - lr}, [0, 300], lrs=[lr]).drop(columns=["norm", "lr"]),
+                norm=list(PAGE), lr=[0.1, 0.3], steps=300, record=[0, 300], seeds=5).run()
+    there = one.at(made_up(THERE, [0, 800]), "cifar10", ["norm"], {})
+    with pytest.raises(StudyError, match="there is one lr only"):
+        there(at_best("lr", accuracy("batch", 300)))
+
+
+def test_numbers_of_a_record_are_none_that_a_chapter_may_type(study, shown):
+    from bncourse import figures
+
+    before = set(figures.settings)
+    recorded(made_up(PAGE, **DESK))
+    panels.panel("curves", study)
+    assert before and not figures.settings - before
 
 
 def test_nothing_recorded_says_how_to(study, shown):
