@@ -90,7 +90,7 @@ def mend(app, exception):
             html = old.sub(new, html)
         mended[path] = html
 
-    scripts = [*static.glob("*.js"), *static.glob("scripts/*.js")]
+    scripts = [*static.glob("*.js"), *static.glob("scripts/*.js"), *static.glob("bench/*.js")]
     scripts = "\n".join(path.read_text("utf-8") for path in scripts if path.stem != "fontawesome")
     for path, html in slim(mended, static, scripts).items():
         if html != pages[path]:

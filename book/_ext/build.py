@@ -251,7 +251,7 @@ def all_told(notebooks):
 def build_pages(runs, say):
     """Lay out the pages, strictly; `runs` is what they may tell about the runs, `say` what the chapters told. Returns Jupyter
     Book's exit code and words."""
-    layout = ("_config.yml", "_toc.yml", "constraints.txt", "CITATION.cff", "book/_ext", "book/_static")
+    layout = ("_config.yml", "_toc.yml", "constraints.txt", "CITATION.cff", "book/_ext", "book/_static", "book/bench")
     stamp = digest([ROOT / name for name in layout])
     if read(PAGES_STAMP) != stamp:
         # Warnings of pages that did not change are not repeated: after a build with warnings, or one cut short, the
