@@ -125,12 +125,12 @@ EXPERIMENTS = {
     "normalizers": Experiment(
         "Other normalizers: learning rates and landscape", "12_normalizers", "none",
         dict(norm=["none", "batch", "batch_renorm", "layer", "group", "rms", "weight", "weight_standardization"], init="he",
-             lr=[0.03, 0.1, 0.3, 1.0], probes=[Landscape((1, 2, 4))]), 300, (0.25, 0.5, 1),
+             lr=[0.03, 0.1, 0.3, 1.0], probes=[Landscape((1, 2, 4))]), 200, (0.25, 0.5, 1),
         ((accuracy, "lr", BY_RATE | FROM_0_TO_1 | {"where": {"step": 1.0}}),)),
     "correlation": Experiment(
         "Shift and performance over a grid of runs", "15_verdict", "none",
         dict(norm=["none", "batch", "noisy_batch", "l1", "layer"], init=["he", "glorot"], lr=[0.01, 0.03, 0.1, 0.3, 1.0],
-             probes=[Shift(), Moments()]), 200, (0, 0.4, 1),
+             probes=[Shift(), Moments()]), 120, (0, 0.4, 1),
         ((relative, "lr", BY_RATE | {"where": {"init": "he"}, "yscale": "log"}),
          (loss, "lr", BY_RATE | {"where": {"init": "he", "step": 1.0}, "yscale": "log"}))),
 }

@@ -31,7 +31,7 @@ function* batches(count, size, random) {
 // data: { x, y, features, classes }, as data.js gives them.
 // design: { norm, init, layers, width, lr, batch, noise, steps, record, units, landscape }
 //   record: the steps to look at; step t means after t updates.
-//   units: the hidden layer whose units' means a row should list, if any.
+//   units: whether a row should list the mean input of every unit, a Float32Array a layer.
 //   landscape: step sizes in units of the learning rate, to look along the gradient at every look; [] for none.
 // given: { parameters, order, noise } in place of random ones, for who wants to train exactly what somebody else did.
 export class Run {
@@ -82,7 +82,7 @@ export class Run {
     if (!this.alive) return { step, lr: this.lr, train_loss: Infinity, train_accuracy: 1 / data.classes, diverged: true };
     const row = { step, lr: this.lr, train_loss: loss, train_accuracy: accuracy, diverged: false };
     Object.assign(row, this.moments(rows));
-    if (design.units) row.unit_means = Float32Array.from(this.last[design.units - 1].mean);
+    if (design.units) row.unit_means = this.last.map(({ mean }) => Float32Array.from(mean));
     if (design.landscape?.length) Object.assign(row, this.untouched(() => alongGradient(this, design.landscape)));
     return row;
   }

@@ -102,6 +102,9 @@ export function ticks(low, high, log = false, wanted = 5) {
   return found;
 }
 
+// A round number, with no more digits than it has.
+export const plainly = (value) => String(Number(value.toPrecision(3))).replace("-", "−");
+
 // Lines over an axis, each with its name at its end, values under the pointer, as wide as there is room.
 //
 // x, y: { label, domain: [low, high], log, text: value => string, ticks: [...] }.
@@ -137,7 +140,8 @@ export class Chart {
     const width = this.element.clientWidth;
     if (!width) return;
     const named = this.lines.some((line) => line.name);
-    const right = named ? (width < 420 ? 84 : 112) : 12;
+    const longest = Math.max(...this.lines.map(({ name, note }) => `${name}${note ? ` (${note})` : ""}`.length), 0);
+    const right = named ? 14 + 7.3 * Math.min(longest, width < 420 ? 14 : 24) : 12;
     this.inner = { width: width - MARGIN.left - right, height: this.height - MARGIN.top - MARGIN.bottom };
     this.svg.setAttribute("viewBox", `0 0 ${width} ${this.height}`);
     this.svg.setAttribute("height", this.height);
@@ -148,7 +152,7 @@ export class Chart {
   axes() {
     const { x, y, inner } = this;
     const floor = MARGIN.top + inner.height;
-    const text = (axis, value) => (axis.text ?? number)(value);
+    const text = (axis, value) => (axis.text ?? plainly)(value);
     return [
       s("text", { class: "bench-axis", x: 4, y: 14 }, y.label),
       s("text", { class: "bench-axis", x: MARGIN.left + inner.width / 2, y: this.height - 4, "text-anchor": "middle" }, x.label),
@@ -249,7 +253,7 @@ export function card({ says, effect, found, unit = "", ratio = false, source }) 
     h("p", { class: "claim-verdict" }, h("span", { "aria-hidden": "true" }, SIGNS[word]), ` ${word[0].toUpperCase()}${word.slice(1)}`),
     h("p", { class: "claim-says" }, says),
     picture(found, ratio),
-    h("p", { class: "claim-figures" }, h("strong", {}, figures), `; predicted: ${above ? "more" : "less"} than ${number(threshold * scale)}${behind}`),
+    h("p", { class: "claim-figures" }, h("strong", {}, figures), `; predicted: ${above ? "more" : "less"} than ${plainly(threshold * scale)}${behind}`),
     h("p", { class: "claim-source" }, `${effect}, ${measured.seeds} seed${measured.seeds === 1 ? "" : "s"}${left}.`, source && ` Claim: ${source}.`));
 }
 

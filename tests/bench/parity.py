@@ -1,9 +1,5 @@
 """The same training twice: by ``bncourse.train``, and written down for the modules of book/bench to repeat."""
 
-import json
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import torch
@@ -13,7 +9,6 @@ from bncourse.probes.activations import Moments
 from bncourse.probes.landscape import Landscape
 from bncourse.train import batches, train
 
-BENCH = Path(__file__).parents[2] / "book" / "bench"
 MULTIPLES = (0.5, 1, 2, 4)
 M32 = 0xFFFFFFFF
 
@@ -26,7 +21,7 @@ def mixed(h):
 
 
 def agreed_noise(step, rows, layer, units, times):
-    """(s, m), (rows, units): noise that both sides can compute, about as large as the paper's. The same as in compare.js."""
+    """(s, m), (rows, units): noise that both sides can compute, about as large as the paper's. The same as in repeat.js."""
     k = np.arange(rows * units, dtype=np.uint64)
     key = np.uint64(mixed((step * 1009 + layer * 101 + rows) & M32))
     u = [mixed((k * np.uint64(2) + np.uint64(which) + key) & np.uint64(M32)).astype(float) / 2**32 for which in (0, 1)]

@@ -1,4 +1,4 @@
-// Repeats a training that bncourse.train has made: same weights, batches and noise. Runs under node and in a browser.
+// Repeats a training of bncourse.train (parity.py): same weights, batches and noise. Runs under node and in a browser.
 const mixed = (h) => {
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
@@ -12,7 +12,7 @@ export function agreedNoise(step, rows, layer, units, times) {
   return { s: Float64Array.from(all, (k) => 1 + times * 0.3 * part(k, 0)), m: Float64Array.from(all, (k) => times * (part(k, 1) - 0.5)) };
 }
 
-export function repeat({ Run }, data, { design, seed, given }) {
+export function repeat(Run, data, { design, seed, given }) {
   const run = new Run(data, { ...design, landscape: [0.5, 1, 2, 4] }, seed, {
     parameters: given.parameters,
     order: given.order.values(),
