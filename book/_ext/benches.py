@@ -50,7 +50,8 @@ def furnish(folder):
 def where_there_is_one(app, pagename, templatename, context, doctree):
     if 'class="bench"' in context.get("body", ""):
         app.add_css_file("bench/bench.css")
-        app.add_js_file("bench/mount.js", type="module")
+        # Without it nobody else is there to say that the bench does not come.
+        app.add_js_file("bench/mount.js", type="module", onerror="document.documentElement.classList.add('bench-failed')")
 
 
 def setup(app):

@@ -2,6 +2,7 @@
 // and 2018.
 
 import { LOOKS } from "./looks.js";
+import { fallBack } from "./mount.js";
 import { pool } from "./pool.js";
 import { interval, number, verdict } from "./statistics.js";
 import { Chart, button, card, choice, controls, h, percent, plainly, s, slider, ticks } from "./ui.js";
@@ -87,6 +88,7 @@ export function mount(place) {
     halt();
     runs = [];
     shownStep = null;
+    step.value = 0;
     announced.textContent = "";
     add(seeds);
   }
@@ -119,6 +121,7 @@ export function mount(place) {
   }
 
   function failed(error) {
+    if (!runs.some((run) => run.rows.length)) return fallBack(place, error);
     halt();
     progress.textContent = `The training broke off (${error.message}). Move a control to try again.`;
   }
@@ -132,12 +135,13 @@ export function mount(place) {
   const latest = () => Math.max(0, ...runs.filter((run) => run.seed === seed).map((run) => run.rows.at(-1)?.step ?? 0));
 
   function tell() {
+    step.value = latest();
     const seeds = complete().length;
     announced.textContent = !seeds
       ? "Stopped."
       : seeds === 1
         ? `Trained, one seed. ${Object.entries(NETWORKS).map(([norm, name]) => `${name} ${percent(atEnd(norm, complete()[0]))}`).join(", ")}.`
-        : `${seeds} seeds. ${judged().map(({ claim, found }) => `${claim.says} ${found.word}.`).join(" ")}`;
+        : `${seeds} seeds. ${judged().map(({ claim, found }) => `${claim.says.slice(0, -1)}: ${found.word}.`).join(" ")}`;
     draw();
   }
 

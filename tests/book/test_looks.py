@@ -38,7 +38,9 @@ def links(page, button):
 def playing(open_page):
     """The landing page for a reader who minds no motion: the page, its play button and its slider."""
     page = open_page("book/index.html")
+    page.route("**/bench/*", lambda route: route.abort())  # the drawn figure stands in for what trains
     page.emulate_media(reduced_motion="no-preference")
+    page.reload()
     return page, page.locator(".explore-play"), page.locator("figure.explore input[type=range]")
 
 
