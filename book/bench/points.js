@@ -46,10 +46,10 @@ export function mount(place) {
   const said = h("p", { class: "bench-said", role: "status" });
   place.replaceChildren(h("div", { class: "bench-plots" }, left, right), sums, controls(kind.element, switches), h("div", { class: "bench-buttons" }, another, back), said);
 
-  // Every point is a slider: one element for good, so that the focus stays on it.
+  // Every point is a slider: one element for good, so that the focus stays on it. What is seen of it is drawn anew each time.
   const points = x.map((_, i) => {
     return s("g", { class: "bench-point", tabindex: 0, role: "slider", "aria-label": `point ${i + 1}`, "aria-valuemin": LOW, "aria-valuemax": HIGH, onkeydown: (event) => key(event, i), onfocus: () => pick(i) },
-      s("circle", { class: "bench-reach", r: 22 }), s("circle", { class: "bench-disc", r: 11 }), s("text", { y: 4, "text-anchor": "middle" }, String(i + 1)));
+      s("circle", { class: "bench-reach", r: 22 }));
   });
   const scenery = s("g");
   lines.append(scenery, ...points);
@@ -84,6 +84,7 @@ export function mount(place) {
 
   function move(i, to) {
     x[i] = Math.round(Math.min(HIGH, Math.max(LOW, to)) * 100) / 100;
+    said.textContent = ""; // it spoke of another batch
     draw();
   }
 
@@ -112,7 +113,7 @@ export function mount(place) {
     const { shift, stretch } = along(found);
     const word = (sum) => (Math.abs(sum) < 0.005 ? "zero" : fixed(sum));
     const off = Object.keys(detach).filter((name) => detach[name].checked);
-    return `${off.length ? `Detached: ${off.join(" and ")}` : "Nothing detached"}. The gradient's sum is ${word(shift)}, its sum along x̂ ${word(stretch)}.${off.length === 2 ? " It is the arriving gradient, divided by σ." : ""}`;
+    return `${off.length ? `Detached: ${off.join(" and ")}` : "Nothing detached"}. The gradient's sum is ${word(shift)}, its sum along x̂ ${word(stretch)}.${off.length === 2 ? " It is the arriving gradient, divided by s." : ""}`;
   }
 
   function drawLines() {
@@ -121,6 +122,8 @@ export function mount(place) {
     const end = width() - MARGIN;
     const [top, below] = [62, 140];
     const numbers = (low, high, y) => [low, (low + high) / 2, high].map((at) => s("text", { class: "bench-tick", x: over(at, low, high), y, "text-anchor": "middle" }, String(at).replace("-", "−")));
+    const inFront = [...x.keys()].sort((a, b) => (a === chosen) - (b === chosen)); // the chosen one covers the others
+    const disc = (i, left, y, r) => s("g", { class: i === chosen ? "bench-disc chosen" : "bench-disc", transform: `translate(${left} ${y})` }, s("circle", { r }), s("text", { y: 4, "text-anchor": "middle" }, String(i + 1)));
     const narrow = (at) => Math.min(end, Math.max(MARGIN, at));
     scenery.replaceChildren(
       s("text", { class: "bench-axis", x: 4, y: 14 }, `the batch x: mean ${fixed(mean)}, standard deviation ${fixed(sd)}`),
@@ -129,11 +132,10 @@ export function mount(place) {
       s("text", { class: "bench-axis", x: 4, y: HEIGHT.lines - 4 }, `what comes out, x̂: mean 0, standard deviation ${fixed(Math.hypot(...hat) / Math.sqrt(COUNT))}`),
       s("path", { class: "bench-frame", d: `M${MARGIN} ${below}H${end}` }), ...numbers(-3, 3, below + 36),
       ...hat.map((own, i) => s("path", { class: "bench-thread", d: `M${over(x[i])} ${top + 12}L${over(own, -3, 3)} ${below - 9}` })),
-      ...hat.map((own, i) => s("g", { class: i === chosen ? "bench-out chosen" : "bench-out", transform: `translate(${over(own, -3, 3)} ${below})` }, s("circle", { r: 9 }), s("text", { y: 4, "text-anchor": "middle" }, String(i + 1)))),
+      ...inFront.flatMap((i) => [disc(i, over(x[i]), top, 11), disc(i, over(hat[i], -3, 3), below, 9)]),
     );
     points.forEach((point, i) => {
       point.setAttribute("transform", `translate(${over(x[i])} ${top})`);
-      point.classList.toggle("chosen", i === chosen);
       point.setAttribute("aria-valuenow", x[i]);
       point.setAttribute("aria-valuetext", `${fixed(x[i])}; normalized ${fixed(hat[i])}; gradient ${fixed(dx[i])}`);
     });
@@ -145,7 +147,7 @@ export function mount(place) {
     bars.setAttribute("viewBox", `0 0 ${across} ${HEIGHT.bars}`);
     const most = Math.max(...g.map(Math.abs), ...dx.map(Math.abs));
     const limit = [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].find((one) => one >= most) ?? 2000;
-    const [from, top, bottom] = [40, 28, HEIGHT.bars - 26];
+    const [from, top, bottom] = [46, 28, HEIGHT.bars - 26];
     const at = (own) => (top + bottom) / 2 - (own / limit) * ((bottom - top) / 2);
     const column = (across - from - 4) / COUNT;
     const bar = (name, own, i, shift) => {

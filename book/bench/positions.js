@@ -1,6 +1,6 @@
 // Trains the same few networks at every position of a slider, over some seeds, and keeps what it found.
 
-import { button, h } from "./ui.js";
+import { button, h, percent } from "./ui.js";
 import { pool } from "./pool.js";
 
 const FIRST = 3; // seeds a position starts with
@@ -9,12 +9,13 @@ const MORE = 5; // and those that a press of "more seeds" adds
 export class Positions {
   // design(position, norm): what to train. changed(): something came in. found(position): all seeds of one are done.
   constructor({ norms, design, changed, found = () => {} }) {
-    Object.assign(this, { norms, design, found, at: null, queue: [], jobs: [], rows: new Map(), wanted: new Map() });
+    Object.assign(this, { norms, design, found, at: null, finished: 0, queue: [], jobs: [], rows: new Map(), wanted: new Map() });
+    // Rows come in by the hundred a second; ten pictures a second are enough, and leave the page free.
     this.changed = () => {
-      this.frame ??= requestAnimationFrame(() => {
-        this.frame = undefined;
+      this.soon ??= setTimeout(() => {
+        this.soon = undefined;
         changed();
-      });
+      }, 100);
     };
     this.broken = new Promise((_, reject) => (this.fail = reject)); // mount.js says so to the reader
   }
@@ -32,9 +33,11 @@ export class Positions {
     return [...this.rows.keys()].filter((position) => this.whole(position, this.norms[0]).length).sort((a, b) => a - b);
   }
 
-  // Of a position: how many trainings are done, of how many.
+  // Of a position: the share of all steps that is done.
   progress(position) {
-    return [this.norms.reduce((sum, norm) => sum + this.whole(position, norm).length, 0), this.norms.length * (this.wanted.get(position) ?? FIRST)];
+    const steps = (run, norm) => (run.done ? 1 : run.rows.at(-1).step / this.design(position, norm).steps);
+    const done = this.norms.reduce((sum, norm) => this.seeds(position, norm).reduce((own, run) => own + steps(run, norm), sum), 0);
+    return done / (this.norms.length * (this.wanted.get(position) ?? FIRST));
   }
 
   // The reader is here now: this position comes first, and what nobody waits for any longer is dropped.
@@ -108,6 +111,7 @@ export class Positions {
         this.changed();
       });
       job.done = job.done.then((rows) => {
+        this.finished++; // trainings whose result is known, or given up: what a picture of results has to look at
         if (rows) run.done = true;
         else all[norm][seed] = undefined; // half a training is no seed
       });
@@ -129,13 +133,16 @@ export function below(positions, everything) {
     element: h("div", {}, h("div", { class: "bench-buttons" }, more, all, stop, progress), said),
     say: (text) => (said.textContent = text),
     update(name) {
-      const [done, of] = positions.progress(positions.at);
+      const { at, norms } = positions;
+      const [seeds, wanted] = [Math.min(...norms.map((norm) => positions.whole(at, norm).length)), positions.wanted.get(at) ?? FIRST];
       const left = positions.rest?.length;
       // A button that is out of use keeps the keyboard's focus where it was.
       for (const [one, off] of [[stop, !positions.busy], [all, !!left || everything?.positions.every((position) => !positions.missing(position).length)]]) {
         one?.setAttribute("aria-disabled", off);
       }
-      progress.textContent = positions.busy ? `${name(positions.running)}: ${positions.running === positions.at ? `${done} of ${of} networks` : "training"}${left ? `, ${left} positions to go` : ""}` : `${of / positions.norms.length} seeds a network`;
+      progress.textContent = positions.busy
+        ? `${name(positions.running)}: ${percent(positions.progress(positions.running))}${left ? `, ${left} to go` : ""}`
+        : `${seeds < wanted ? `stopped, ${seeds} of ${wanted}` : seeds} seeds a network`;
     },
   };
 }

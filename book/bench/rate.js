@@ -33,6 +33,7 @@ export function mount(place) {
   });
   const positions = new Positions({ norms: Object.keys(NORMS), design, changed: () => draw(), found: (rate) => bottom.say(inWords(rate)) });
   let waiting;
+  let drawn; // what the pictures show
   const rate = slider({
     label: "learning rate",
     values: RATES,
@@ -45,6 +46,7 @@ export function mount(place) {
   const bottom = below(positions, { label: "All rates", positions: RATES });
   place.replaceChildren(h("div", { class: "bench-plots" }, beta.element, ratio.element), controls(rate.element), bottom.element);
   positions.go(rate.value);
+  draw();
   return positions.broken;
 
   // What all seeds at a rate say: the smoothness of each network, the quotient of loss ranges seed by seed.
@@ -67,12 +69,15 @@ export function mount(place) {
   }
 
   function draw() {
+    bottom.update((lr) => `rate ${lr}`);
+    const state = `${positions.finished} ${positions.at}`;
+    if (state === drawn) return;
+    drawn = state;
     const all = positions.tried.map((lr) => ({ lr, ...at(lr) }));
     const points = (of) => all.map((found) => ({ x: found.lr, here: found.lr === positions.at, y: of(found).mean, low: of(found).low, high: of(found).high }));
     const told = positions.tried.map(inWords).join(" ");
     beta.draw(Object.entries(NORMS).map(([key, name]) => ({ key, name, points: points((found) => found[key].beta) })), `Effective smoothness against learning rate, with the line 2/η. ${told}`);
     ratio.draw([{ key: "grey", name: "", points: points((found) => found.quotient) }], `Loss range of the plain network divided by batch norm's, against learning rate. ${told}`);
-    bottom.update((lr) => `rate ${lr}`);
   }
 
   function inWords(lr) {

@@ -48,6 +48,7 @@ export function mount(place) {
 
   const positions = new Positions({ norms: Object.keys(NORMS), design, changed: () => draw(), found: (scale) => bottom.say(inWords(scale)) });
   let waiting;
+  let drawn; // what the lower picture shows
   const scale = slider({
     label: "first weights, sd",
     values: SCALES,
@@ -61,6 +62,7 @@ export function mount(place) {
   const bottom = below(positions, { label: "All scales", positions: SCALES });
   place.replaceChildren(h("div", { class: "bench-plots" }, left.element, right.element, strip.element), controls(unit.element, scale.element), bottom.element);
   positions.go(scale.value);
+  draw();
   return positions.broken;
 
   function draw() {
@@ -76,9 +78,12 @@ export function mount(place) {
       });
     left.draw(lines(accuracy), `Training accuracy over ${STEPS} steps, first weights of standard deviation ${here}. ${inWords(here)}`);
     right.draw(lines(drift(unit.value), true), `Drift of layer 3 in units of ${UNITS[unit.value].name}. ${inWords(here)}`);
+    bottom.update((position) => `sd ${position}`);
+    const state = `${positions.finished} ${here} ${unit.value}`;
+    if (state === drawn) return;
+    drawn = state;
     const points = positions.tried.flatMap((position) => Object.keys(NORMS).map((key) => ({ key, position, here: position === here, ...at(position, key) })));
     strip.draw(points.filter(({ seeds }) => seeds), `Accuracy against drift, all scales tried. ${positions.tried.map(inWords).join(" ")}`);
-    bottom.update((position) => `sd ${position}`);
   }
 
   // Where a network ended at one scale.
@@ -125,8 +130,12 @@ class Strip extends Chart {
       return [s("text", { x: cx, y: free, "text-anchor": "middle", "font-weight": here ? 700 : 400 }, String(position))];
     });
     const [left, top] = [this.at("x", this.x.domain[0]), this.at("y", 0) - 12];
-    const nowhere = this.lines.filter(({ x }) => !Number.isFinite(x.mean)).map(({ key, position }) => `${NORMS[key]} ${position}`);
-    return [...written, nowhere.length ? s("text", { x: left + this.inner.width - 4, y: top + 4, "text-anchor": "end" }, `diverged: ${nowhere.join(", ")}`) : "", s("g", {},
+    // Who has no drift to be placed by. Hardly a network ends with a quarter right.
+    const lost = Object.entries(NORMS).flatMap(([norm, name]) => {
+      const scales = this.lines.filter((line) => line.key === norm && !Number.isFinite(line.x.mean)).map(({ position }) => position);
+      return scales.length ? [`${name} diverged: ${scales.join(", ")}`] : [];
+    });
+    return [...written, s("text", { x: left + this.inner.width - 4, y: this.at("y", 0.25), "text-anchor": "end" }, lost.join("; ")), s("g", {},
       s("circle", { class: "bench-dot", style: key("none"), cx: left + 12, cy: top, r: 4.5 }), s("text", { x: left + 22, y: top + 4 }, NORMS.none),
       s("rect", { class: "bench-dot", style: key("batch"), x: left + 63, y: top - 4.5, width: 9, height: 9 }), s("text", { x: left + 78, y: top + 4 }, NORMS.batch))];
   }
