@@ -7,7 +7,8 @@ const FIRST = 3; // seeds a position starts with
 const MORE = 5; // and those that a press of "more seeds" adds
 
 export class Positions {
-  // design(position, norm): what to train. changed(): something came in. found(position): all seeds of one are done.
+  // design(position, norm): what to train. changed(): something came in. found(position, all): all seeds of
+  // the one where the reader is are done, or all positions are.
   constructor({ norms, design, changed, found = () => {} }) {
     Object.assign(this, { norms, design, found, at: null, finished: 0, queue: [], jobs: [], rows: new Map(), wanted: new Map() });
     // Rows come in by the hundred a second; ten pictures a second are enough, and leave the page free.
@@ -47,10 +48,11 @@ export class Positions {
     this.hurry();
   }
 
-  // Train all of these, one after the other, behind the one where the reader is.
+  // Train all of these, one after the other, first the one where the reader is.
   all(positions) {
     this.rest = positions.filter((position) => this.missing(position).length);
-    this.queue = [...new Set([this.at, ...this.rest])].filter((position) => position !== null);
+    this.queue = [...this.rest].sort((a, b) => (b === this.at) - (a === this.at));
+    if (!this.rest.length) this.rest = null;
     this.hurry();
   }
 
@@ -85,13 +87,13 @@ export class Positions {
     try {
       while (this.queue.length) {
         const position = (this.running = this.queue[0]);
-        const asked = this.missing(position);
-        await this.train(position, asked);
+        await this.train(position, this.missing(position));
         if (this.missing(position).length) continue; // stopped for another, or more seeds were asked for meanwhile
         this.queue = this.queue.filter((other) => other !== position);
         this.rest = this.rest?.filter((other) => other !== position);
-        if (!this.rest?.length) this.rest = null;
-        if (position === this.at && asked.length) this.found(position);
+        const all = this.rest && !this.rest.length;
+        if (all) this.rest = null;
+        if (all || position === this.at) this.found(this.at, all);
       }
     } catch (error) {
       this.stop();
@@ -103,9 +105,9 @@ export class Positions {
 
   async train(position, asked) {
     if (!this.rows.has(position)) this.rows.set(position, Object.fromEntries(this.norms.map((norm) => [norm, []])));
-    const all = this.rows.get(position);
+    const runs = this.rows.get(position);
     this.jobs = asked.map(({ norm, seed }) => {
-      const run = (all[norm][seed] = { rows: [], done: false });
+      const run = (runs[norm][seed] = { rows: [], done: false });
       const job = pool().train(this.design(position, norm), seed + 1, (rows) => {
         run.rows.push(...rows);
         this.changed();
@@ -113,7 +115,7 @@ export class Positions {
       job.done = job.done.then((rows) => {
         this.finished++; // trainings whose result is known, or given up: what a picture of results has to look at
         if (rows) run.done = true;
-        else all[norm][seed] = undefined; // half a training is no seed
+        else runs[norm][seed] = undefined; // half a training is no seed
       });
       return job;
     });

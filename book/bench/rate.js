@@ -31,7 +31,7 @@ export function mount(place) {
     marks: [{ axis: "y", at: 1, label: "" }],
     height: 250,
   });
-  const positions = new Positions({ norms: Object.keys(NORMS), design, changed: () => draw(), found: (rate) => bottom.say(inWords(rate)) });
+  const positions = new Positions({ norms: Object.keys(NORMS), design, changed: () => draw(), found: (lr, all) => bottom.say(`${all ? "All rates are done. " : ""}${inWords(lr)}`) });
   let waiting;
   let drawn; // what the pictures show
   const rate = slider({

@@ -46,7 +46,7 @@ export function mount(place) {
   const strip = new Strip({ title: "all scales tried", x: { log: true, text: brief }, y: { ...share, domain: [0, 1.3], ticks: [0, 0.5, 1], label: `accuracy after ${STEPS} steps, every scale you try` }, height: 200 });
   strip.element.classList.add("bench-wide");
 
-  const positions = new Positions({ norms: Object.keys(NORMS), design, changed: () => draw(), found: (scale) => bottom.say(inWords(scale)) });
+  const positions = new Positions({ norms: Object.keys(NORMS), design, changed: () => draw(), found: (scale, all) => bottom.say(`${all ? "All scales are done. " : ""}${inWords(scale)}`) });
   let waiting;
   let drawn; // what the lower picture shows
   const scale = slider({
@@ -58,12 +58,17 @@ export function mount(place) {
       waiting = setTimeout(() => positions.go(value), 200); // a thumb passes many on its way
     },
   });
-  const unit = choice({ label: "drift in units of", options: Object.fromEntries(Object.entries(UNITS).map(([key, { name }]) => [key, name])), value: "mean_drift", change: () => draw() });
+  const unit = choice({ label: "drift in units of", options: Object.fromEntries(Object.entries(UNITS).map(([key, { name }]) => [key, name])), value: "mean_drift", change: () => turned() });
   const bottom = below(positions, { label: "All scales", positions: SCALES });
   place.replaceChildren(h("div", { class: "bench-plots" }, left.element, right.element, strip.element), controls(unit.element, scale.element), bottom.element);
   positions.go(scale.value);
   draw();
   return positions.broken;
+
+  function turned() {
+    draw();
+    bottom.say(inWords(positions.at));
+  }
 
   function draw() {
     const { short, domain } = UNITS[unit.value];
