@@ -134,7 +134,7 @@ class Strip extends Chart {
       taken.push([cx, free]);
       return [s("text", { x: cx, y: free, "text-anchor": "middle", "font-weight": here ? 700 : 400 }, String(position))];
     });
-    const [left, top] = [this.at("x", this.x.domain[0]), this.at("y", 0.42)]; // of the key: no network ends there
+    const [left, top] = [this.at("x", this.x.domain[0]), this.at("y", 0.55)]; // of the key: no network ends there
     // Who has no drift to be placed by. Hardly a network ends with a quarter right.
     const lost = Object.entries(NORMS).flatMap(([norm, name]) => {
       const scales = this.lines.filter((line) => line.key === norm && !Number.isFinite(line.x.mean)).map(({ position }) => position);
