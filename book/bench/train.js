@@ -101,7 +101,11 @@ export class Run {
     const before = this.lookedAt === this.step - 1 ? this.last : null;
     this.last = now;
     this.lookedAt = this.step;
-    return { mean_step: now.map((layer, i) => moved(layer, before?.[i])), mean_drift: now.map((layer, i) => moved(layer, this.first[i])) };
+    return {
+      mean_step: now.map((layer, i) => moved(layer, before?.[i])),
+      mean_drift: now.map((layer, i) => moved(layer, this.first[i])),
+      moved: now.map(({ mean }, i) => mean.reduce((sum, own, u) => sum + Math.abs(own - this.first[i].mean[u]), 0) / mean.length), // in units of z
+    };
   }
 
   // θ ← θ − η ∇L
