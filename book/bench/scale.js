@@ -135,12 +135,12 @@ class Strip extends Chart {
       return [s("text", { x: cx, y: free, "text-anchor": "middle", "font-weight": here ? 700 : 400 }, String(position))];
     });
     const [left, top] = [this.at("x", this.x.domain[0]), this.at("y", 0.55)]; // of the key: no network ends there
-    // Who has no drift to be placed by. Hardly a network ends with a quarter right.
+    // Who has no drift to be placed by: named below the key.
     const lost = Object.entries(NORMS).flatMap(([norm, name]) => {
       const scales = this.lines.filter((line) => line.key === norm && !Number.isFinite(line.x.mean)).map(({ position }) => position);
       return scales.length ? [`${name} diverged: ${scales.join(", ")}`] : [];
     });
-    return [...written, s("text", { x: left + this.inner.width - 4, y: this.at("y", 0.25), "text-anchor": "end" }, lost.join("; ")), s("g", {},
+    return [...written, s("text", { x: left + 8, y: top + 24 }, lost.join("; ")), s("g", {},
       s("circle", { class: "bench-dot", style: key("none"), cx: left + 12, cy: top, r: 4.5 }), s("text", { x: left + 22, y: top + 4 }, NORMS.none),
       s("rect", { class: "bench-dot", style: key("batch"), x: left + 63, y: top - 4.5, width: 9, height: 9 }), s("text", { x: left + 78, y: top + 4 }, NORMS.batch))];
   }

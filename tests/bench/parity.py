@@ -81,5 +81,5 @@ def rows_of(frame: pd.DataFrame) -> list[dict]:
         own = own.sort_values("layer")
         first = own.iloc[0]
         rows.append({"step": int(step), **{name: float(first[name]) for name in ("train_loss", "train_accuracy", "loss_range", "beta", "beta_lr")},
-                     **{name: own[name].tolist() for name in ("mean_step", "mean_drift")}})
+                     **{name: own[name].tolist() for name in ("mean_step", "mean_drift", "moved")}})
     return rows
