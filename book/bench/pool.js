@@ -28,7 +28,10 @@ export class Pool {
         job.worker?.postMessage({ id: job.id, stop: true });
         this.end(job, null);
       },
-      rate: (lr) => job.worker?.postMessage({ id: job.id, lr }),
+      rate: (lr) => {
+        job.lr = lr; // for one that has not begun: it has this rate throughout
+        job.worker?.postMessage({ id: job.id, lr });
+      },
     };
   }
 
@@ -45,6 +48,7 @@ export class Pool {
         job.worker = worker;
         worker.jobs.set(job.id, job);
         worker.postMessage({ id: job.id, design: job.design, seed: job.seed });
+        if (job.lr) worker.postMessage({ id: job.id, lr: job.lr });
       }
     } catch (error) {
       this.data = undefined; // the next one may find it

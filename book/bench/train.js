@@ -117,8 +117,11 @@ export class Run {
   }
 
   *train() {
+    let rate = this.lr;
     for (;;) {
-      yield this.record.has(this.step) ? this.look() : null;
+      // The step from which another learning rate holds is looked at, too.
+      yield this.record.has(this.step) || this.lr !== rate ? this.look() : null;
+      rate = this.lr;
       if (this.step >= this.design.steps) return;
       if (this.alive) this.update();
       this.step++;

@@ -228,7 +228,7 @@ export class Chart {
     this.readout.replaceChildren(
       h("strong", {}, `${this.x.label} ${(this.x.text ?? number)(nearest)}`),
       ...this.lines.flatMap((line) => {
-        const found = this.finite(line).find(({ x }) => x === nearest);
+        const found = line.name && this.finite(line).find(({ x }) => x === nearest);
         return found ? [h("div", {}, `${line.name}: ${text(found.y)}`)] : [];
       }));
     this.readout.style.left = `${Math.min(place + 8, box.width - this.readout.offsetWidth)}px`;
