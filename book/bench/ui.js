@@ -102,8 +102,8 @@ export function ticks(low, high, log = false, wanted = 5) {
   return found;
 }
 
-// A round number, with no more digits than it has.
-export const plainly = (value) => String(Number(value.toPrecision(3))).replace("-", "−");
+// A number that somebody chose, with all its digits and no more.
+export const plainly = (value) => String(Number(value.toPrecision(6))).replace("-", "−");
 
 // Lines over an axis, each with its name at its end, values under the pointer, as wide as there is room.
 //
