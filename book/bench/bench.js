@@ -9,7 +9,7 @@ import { LOOKS } from "./looks.js";
 import { pool } from "./pool.js";
 import { ALONG, closest, inNotebook, looks } from "./python.js";
 import { MIN_SEEDS, honest, interval, number } from "./statistics.js";
-import { Chart, button, card, choice, controls, exactly, h, percent, s, slider } from "./ui.js";
+import { Chart, button, card, choice, controls, h, percent, plainly, s, slider } from "./ui.js";
 
 const LOOKING = 0; // the seed of looks; those that count begin at 1
 const PATIENCE = 250; // milliseconds between the last move of a control and what it starts
@@ -75,7 +75,7 @@ export async function mount(place) {
 class Bench {
   constructor(place) {
     this.place = place;
-    this.still = matchMedia("(prefers-reduced-motion: reduce)"); // then lines are drawn when they are done, not as they grow
+    this.still = matchMedia("(prefers-reduced-motion: reduce)"); // then lines grow twice a second, not all the time
     this.seen = new Map(); // design and seed -> the claim that stood there when they were first trained
     this.toAddress = later(PATIENCE, () => this.toHash());
     this.lookSoon = later(PATIENCE, () => this.look());
@@ -238,7 +238,7 @@ class Bench {
         const claim = parse(this.state.claim);
         check(claim, this.state);
         this.claim = claim;
-        read = `Read as: ${effect(claim, this.state.steps)}, ${claim.side} ${exactly(claim.threshold)}.`;
+        read = `Read as: ${effect(claim, this.state.steps)}, ${claim.side} ${plainly(claim.threshold)}.`;
       }
     } catch (error) {
       read = this.problem = error.message;
@@ -269,7 +269,8 @@ class Bench {
   // Seeds that come after all that this page has used.
   newSeeds() {
     const used = [...this.seen.keys()].map((key) => Number(key.split(" ").at(-1)));
-    this.set("seed", Math.max(this.state.seed + this.state.seeds, ...used.map((seed) => seed + 1)));
+const next = Math.max(this.state.seed + this.state.seeds, ...used.map((seed) => seed + 1));
+    this.set("seed", next <= SETTINGS.seed.to ? next : SETTINGS.seed.from);
     this.firstSeed.value = this.state.seed;
     this.train();
   }
@@ -306,7 +307,7 @@ class Bench {
     one.handle = pool().train(design, seed, (rows) => {
       one.rows.push(...rows);
       run.rows.set(`${one.norm} ${seed}`, one.rows);
-      if (this.run === run && !this.still.matches) this.draw();
+      if (this.run === run) this.draw();
     });
     run.trainings.push(one);
     try {
@@ -357,7 +358,10 @@ class Bench {
     const { claim, seeds } = run;
     if (run.stopped || !claim) return;
     if (run.rates.length) return this.announce("The learning rate was changed on the way, so there is no verdict. Train the seeds anew for one.");
-    if (run.late) return this.sayLate();
+    if (run.late) {
+      this.sayLate();
+      return this.announce("The claim was written after its run, so there is no verdict.");
+    }
     const { steps } = run.design;
     const found = judged(claim, valuesOf(claim, seeds, (norm, seed) => run.rows.get(`${norm} ${seed}`), steps));
     const { layers, lr, noise } = run.design;
@@ -407,7 +411,7 @@ class Bench {
     this.pending ??= setTimeout(() => {
       this.pending = undefined;
       this.redraw();
-    }, this.running() ? (this.run.looking ? 80 : 300) : 0);
+    }, this.running() ? (this.still.matches ? 500 : this.run.looking ? 80 : 300) : 0);
   }
 
   redraw() {

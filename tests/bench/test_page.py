@@ -1,42 +1,56 @@
 """The page "The bench", as far as no browser is needed: claims as a reader writes them, the state in the address, the cell for a
 notebook."""
 
-import json
 import math
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 
 from bncourse import claims, study
 
-HERE = Path(__file__).parent
-BENCH = HERE.parents[1] / "book" / "bench"
 DESIGN = {"norms": ["none", "batch", "noisy_batch"], "steps": 300}
 
+MODULES = """
+import * as expression from "./expression.js";
+import * as address from "./address.js";
+import * as python from "./python.js";
+const parsed = (asked) => {
+  const claim = expression.parse(asked.text);
+  if (asked.design) expression.check(claim, asked.design);
+  return claim;
+};
+const does = {
+  parse: parsed,
+  written: (asked) => expression.written(parsed(asked), asked.steps),
+  effect: (asked) => expression.effect(parsed(asked), asked.steps),
+  judged(asked) {
+    const claim = parsed(asked);
+    const values = expression.valuesOf(claim, asked.seeds, (norm, seed) => asked.rows[norm]?.[seed], asked.steps);
+    return { values, ...expression.judged(claim, values) };
+  },
+  read: ({ hash }) => address.read(hash),
+  again: ({ state }) => address.read(address.write({ ...address.defaults(), ...state })),
+  looks: (asked) => python.looks(asked.state, parsed(asked)),
+  cell: ({ state }) => python.inNotebook({ ...address.defaults(), ...state }, parsed({ text: state.claim }), "https://github.com/bncourse/bncourse"),
+};
+try {
+  answer = { result: does[told.does](told) };
+} catch (error) {
+  answer = { error: error.message };
+}
+"""
 
-@pytest.fixture(scope="module")
-def ask(tmp_path_factory):
-    """Ask the modules, in node. Gives the result; an error is raised as ValueError."""
-    if not shutil.which("node"):
-        pytest.skip("there is no node here")
-    # The modules are modules to node by a package.json beside them.
-    folder = tmp_path_factory.mktemp("bench")
-    shutil.copytree(BENCH, folder, dirs_exist_ok=True)
-    (folder / "package.json").write_text('{"type": "module"}')
 
-    with subprocess.Popen(["node", HERE / "claims.mjs", folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as node:
+@pytest.fixture
+def ask(node):
+    """Ask the modules. Gives the result; an error is raised as ValueError."""
 
-        def ask_(does, **asked):
-            print(json.dumps({"do": does, **asked}), file=node.stdin, flush=True)
-            answer = json.loads(node.stdout.readline())
-            if "error" in answer:
-                raise ValueError(answer["error"])
-            return answer.get("result")
+    def ask_(does, **told):
+        answer = node(MODULES, {"does": does, **told})
+        if "error" in answer:
+            raise ValueError(answer["error"])
+        return answer["result"]
 
-        yield ask_
-        node.stdin.close()
+    return ask_
 
 
 @pytest.mark.parametrize(
