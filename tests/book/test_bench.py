@@ -115,6 +115,153 @@ def test_it_weighs_little_and_never_holds_the_page_up(chromium, site):
     context.close()
 
 
+BENCH_PAGE = "book/bench.html"
+
+
+def at_rest(page):
+    page.wait_for_function("[...document.querySelectorAll('.bench button')].filter(one => one.textContent === 'Stop').every(one => one.disabled)",
+                           timeout=PATIENCE)
+
+
+def announced(page, words):
+    page.wait_for_function("words => document.querySelector('.bench-announced').textContent.includes(words)", arg=words, timeout=PATIENCE)
+
+
+def test_a_claim_of_ones_own_is_judged_once_its_seeds_have_trained(open_page):
+    page = open_page(f"{BENCH_PAGE}?norms=none,batch&layers=4&width=16&steps=50&seeds=5&claim=batch+−+plain,+accuracy+at+50,+above+0")
+    bench = page.locator(".bench")
+    assert bench.get_by_label("Your claim, written before its run").input_value().startswith("batch − plain")
+    page.evaluate("""() => {
+      window.spoken = [];
+      const live = document.querySelector(".bench-announced");
+      new MutationObserver(() => spoken.push(live.textContent)).observe(live, { childList: true, characterData: true, subtree: true });
+    }""")
+    bench.get_by_role("button", name="Train 5 seeds and judge").click()
+    announced(page, "batch − plain")
+    assert page.evaluate("spoken.filter(text => text).length") == 1, "one announcement, not one a seed"
+    card = bench.locator(".bench-card")
+    assert card.count() == 1 and "5 seeds" in card.inner_text() and card.get_attribute("data-verdict") == "supported"
+
+    # Another sentence about the same seeds is no prediction.
+    bench.get_by_label("Your claim, written before its run").fill("batch − plain, accuracy at 50, above 0.5")
+    assert "was written after its run" in bench.inner_text()
+    bench.get_by_role("button", name="Train 5 seeds and judge").click()
+    announced(page, "written after its run")
+    assert not card.count()
+    bench.get_by_role("button", name="New seeds, then judge").click()
+    announced(page, "above 0.5")
+    assert card.count() == 1 and not page.complaints
+
+
+def test_a_claim_that_cannot_be_read_is_answered_with_what_can(open_page):
+    page = open_page(f"{BENCH_PAGE}?norms=none,batch&layers=2&width=16&steps=20")
+    field = page.get_by_label("Your claim, written before its run")
+    for text, taught in (("bacth − plain, accuracy, above 0", "batch"), ("batch − plain, happiness, above 0", "accuracy"),
+                         ("batch − plain, accuracy", "above"), ("layer − batch, accuracy, above 0", "layer"), ("batch, accuracy at 90000, above 0", "step")):
+        field.fill(text)
+        assert field.get_attribute("aria-invalid") == "true"
+        assert taught in page.locator("#bench-reading").inner_text(), text
+    field.fill("batch / plain, loss at 20, below 1")
+    assert field.get_attribute("aria-invalid") == "false" and not page.complaints
+
+
+@pytest.mark.parametrize("address", ["#layers=10000&lr=NaN&norms=foo", "#", "#norms=", "#__proto__=1&steps=-5&seed=1e99", "#%E0%A4%A"])
+def test_a_mangled_address_gives_defaults_and_a_sentence(open_page, address):
+    page = open_page(BENCH_PAGE + address)
+    at_rest(page)
+    bench = page.locator(".bench")
+    assert bench.locator(".bench-name").count() >= 2 and "NaN" not in bench.inner_text()
+    if "=" in address and address != "#norms=":
+        assert bench.locator("[role=alert]").inner_text()
+    assert not page.complaints
+
+
+def test_a_link_brings_the_same_bench_back(open_page):
+    page = open_page(f"{BENCH_PAGE}?norms=batch,layer&init=glorot&layers=3&width=16&lr=0.03&steps=20")
+    at_rest(page)
+    page.get_by_label("batch size").focus()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("location.hash.includes('batch=')")
+    link = page.url
+    other = open_page(link.rpartition("/")[2].join(["book/", ""]))
+    at_rest(other)
+    state = "[...document.querySelectorAll('.bench input')].map(one => one.type === 'range' ? one.getAttribute('aria-valuetext') : [one.checked, one.value].join())"
+    assert other.evaluate(state) == page.evaluate(state)
+    assert not other.complaints
+
+
+def test_a_rate_moved_on_the_way_is_marked_and_gives_no_verdict(open_page):
+    page = open_page(f"{BENCH_PAGE}?norms=none,batch&layers=8&width=32&steps=2000")
+    page.wait_for_function("document.querySelector('.bench .bench-end')", timeout=PATIENCE)
+    page.get_by_label("learning rate").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.querySelector('.bench-mark')", timeout=PATIENCE)
+    page.get_by_role("button", name="Stop").click()
+    assert not page.locator(".bench-card").count() and not page.complaints
+
+
+def test_the_same_run_as_python_names_what_is_set(open_page):
+    page = open_page(f"{BENCH_PAGE}?norms=batch,layer&layers=3&width=16&lr=0.03&steps=20&claim=layer+−+batch,+accuracy+at+20,+above+0")
+    page.locator("summary", has_text="As Python").click()
+    code = page.locator(".bench-code").inner_text()
+    compile(code.replace("%pip", "# %pip").replace("    # %pip", "    pass # %pip"), "cell", "exec")
+    assert '"batch", "layer"' in code and "lr=0.03" in code and "study.claim(" in code
+
+
+CHAPTERS = {"scale": "book/01_moving_targets.html", "points": "book/02_batch_norm.html", "rate": "book/06_loss_landscape.html"}
+
+
+def unveiled(page):
+    page.evaluate("document.querySelectorAll('.predict-skip').forEach(button => button.click())")
+    page.locator(".bench").scroll_into_view_if_needed()
+
+
+@pytest.mark.parametrize("name", ["scale", "rate"])
+def test_a_slider_in_a_chapter_trains_where_it_stops(open_page, name):
+    page = open_page(CHAPTERS[name])
+    unveiled(page)
+    bench = page.locator(".bench")
+    page.wait_for_function("document.querySelector('.bench [role=status]')?.textContent", timeout=PATIENCE)
+    first = bench.locator("[role=status]").inner_text()
+    bench.locator("input[type=range]").focus()
+    page.keyboard.press("End")
+    page.wait_for_function("first => document.querySelector('.bench [role=status]').textContent !== first", arg=first, timeout=PATIENCE)
+    said = bench.locator("[role=status]").inner_text()
+    assert ("diverged" if name == "scale" else "near chance") in said
+    assert "NaN" not in bench.inner_html() and not page.complaints
+
+
+def test_points_of_a_batch_answer_to_keys_and_each_detached_part_comes_back(open_page):
+    page = open_page(CHAPTERS["points"])
+    unveiled(page)
+    bench = page.locator(".bench")
+    sums = bench.get_by_text("Σ")
+    before = sums.all_inner_texts()
+    assert len(before) >= 2 and all("0.00" in text for text in before)
+    bench.get_by_label("detach the mean").check()
+    assert sums.all_inner_texts() != before
+    bench.get_by_label("detach the mean").uncheck()
+    assert sums.all_inner_texts() == before
+    point = bench.get_by_role("slider").first
+    value = point.get_attribute("aria-valuetext")
+    point.focus()
+    page.keyboard.press("ArrowRight")
+    assert bench.get_by_role("slider").first.get_attribute("aria-valuetext") != value and not page.complaints
+
+
+@pytest.mark.parametrize("name", [BENCH_PAGE, *CHAPTERS.values()])
+def test_a_bench_fits_a_phone_with_targets_for_a_thumb(open_page, name):
+    page = open_page(name)
+    page.set_viewport_size({"width": 390, "height": 900})
+    unveiled(page)
+    page.wait_for_function("document.querySelector('.bench').children.length", timeout=PATIENCE)
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    small = page.evaluate("""[...document.querySelectorAll(".bench :is(button, input[type=range], summary)")].filter(one => one.checkVisibility())
+      .filter(one => one.getBoundingClientRect().height < 24).map(one => one.outerHTML.slice(0, 100))""")
+    assert not small
+
+
 def test_in_a_browser_a_training_is_that_of_the_package(chromium, site, monkeypatch):
     design = dict(norm="noisy_batch", init="default", layers=4, width=16, lr=0.1, batch=32, noise=1, steps=50, record=[0, 1, 25, 50])
     frame, _, given = package(design, seed=5, monkeypatch=monkeypatch)
