@@ -170,7 +170,7 @@ def test_a_mangled_address_gives_defaults_and_a_sentence(open_page, address):
     page = open_page(BENCH_PAGE + address)
     at_rest(page)
     bench = page.locator(".bench")
-    assert bench.locator(".bench-name").count() >= 2 and "NaN" not in bench.inner_text()
+    assert bench.locator(".bench-name").count() >= 2 and "NaN" not in bench.locator(".bench-plot").inner_html()
     if "=" in address and address != "#norms=":
         assert bench.locator("[role=alert]").inner_text()
     assert not page.complaints
@@ -203,6 +203,7 @@ def test_a_rate_moved_on_the_way_is_marked_and_gives_no_verdict(open_page):
 def test_the_same_run_as_python_names_what_is_set(open_page):
     page = open_page(f"{BENCH_PAGE}?norms=batch,layer&layers=3&width=16&lr=0.03&steps=20&claim=layer+−+batch,+accuracy+at+20,+above+0")
     page.locator("summary", has_text="As Python").click()
+    page.wait_for_function("document.querySelector('.bench-code').textContent.includes('study.')")
     code = page.locator(".bench-code").inner_text()
     compile(code.replace("%pip", "# %pip").replace("    # %pip", "    pass # %pip"), "cell", "exec")
     assert '"batch", "layer"' in code and "lr=0.03" in code and "study.claim(" in code
@@ -235,7 +236,8 @@ def test_points_of_a_batch_answer_to_keys_and_each_detached_part_comes_back(open
     page = open_page(CHAPTERS["points"])
     unveiled(page)
     bench = page.locator(".bench")
-    sums = bench.get_by_text("Σ")
+    sums = bench.locator("span:has-text('Σ')")
+    sums.first.wait_for()
     before = sums.all_inner_texts()
     assert len(before) >= 2 and all("0.00" in text for text in before)
     bench.get_by_label("detach the mean").check()
