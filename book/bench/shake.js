@@ -190,7 +190,7 @@ export function mount(place) {
 // The units of one layer in each of the networks, a dot each, at how far its mean input has moved.
 class Dots {
   constructor() {
-    this.svg = s("svg", { class: "bench-chart bench-dots", role: "img" });
+    this.svg = s("svg", { class: "bench-chart bench-dots", role: "img", height: 250, "aria-label": "How far the mean input of each unit has moved: drawn when networks have trained." });
     this.element = h("div", { class: "bench-plot" }, this.svg);
     this.reach = 1;
     new ResizeObserver(() => this.last && this.draw(...this.last)).observe(this.element);

@@ -113,7 +113,7 @@ export const plainly = (value) => String(Number(value.toPrecision(6))).replace("
 export class Chart {
   constructor({ title, x, y, height = 250, marks = [] }) {
     Object.assign(this, { title, x, y, height, marks, lines: [], said: title });
-    this.svg = s("svg", { class: "bench-chart", role: "img" });
+    this.svg = s("svg", { class: "bench-chart", role: "img", height, "aria-label": title });
     this.readout = h("div", { class: "bench-readout", "aria-hidden": "true", hidden: true });
     this.element = h("div", { class: "bench-plot" }, this.svg, this.readout);
     new ResizeObserver(() => this.render()).observe(this.element);
