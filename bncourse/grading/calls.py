@@ -6,7 +6,6 @@ check.
 """
 
 import importlib
-import inspect
 import math
 import random
 import traceback
@@ -15,7 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from .shortcuts import UNREAD, Rules, ShortcutUsed, find_shortcut, watch
+from .cells import leans_on_show
+from .shortcuts import Rules, ShortcutUsed, watch
 
 DTYPES = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8"), "int64": np.dtype("<i8"), "bool": np.dtype("?")}
 LARGEST = 2**20  # elements a tensor may have; checks ask for far fewer
@@ -142,15 +142,19 @@ def call(namespace: dict, name: str, args: list, seed: int, rules: Rules = Rules
     if not callable(answer):
         return Reply("missing", text=f"a {type(answer).__name__}")
     try:
-        with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(rules.autograd), watch(rules):
+        with torch.random.fork_rng(devices=[]), torch.enable_grad(), watch(rules):
             reseed(seed)
             returned = answer(*args)
-        is_tuple = isinstance(returned, (tuple, list))
-        values = [describe(item) for item in (returned[:MOST_ITEMS] if is_tuple else [returned])]
-        return Reply("returned", values, is_tuple, [describe(tensor) for tensor in tensors_in(args)])
+            # Still watched: what was returned may be an object that begins to work only now.
+            is_tuple = isinstance(returned, (tuple, list))
+            values = [describe(item) for item in (returned[:MOST_ITEMS] if is_tuple else [returned])]
+            inputs = [describe(tensor) for tensor in tensors_in(args)]
+        return Reply("returned", values, is_tuple, inputs)
     except ShortcutUsed as used:
         return Reply("shortcut", text=str(used))
     except (Exception, SystemExit) as error:
+        if not rules.autograd and "does not require grad" in str(error):  # what torch says where autograd is switched off
+            return Reply("shortcut", text="autograd")
         return Reply("raised", error=type(error).__name__[:80], text=str(error)[:300] or last_line(error))
 
 
@@ -175,19 +179,10 @@ class NamespaceAnswers:
     def __init__(self, namespace: dict):
         self.namespace = namespace
 
-    def shortcut(self, name: str, rules: Rules) -> str | None:
-        """See `find_shortcut`. Reads the cells run so far (IPython's `In`); outside of a notebook there are none."""
+    def leans_on_show(self, name: str) -> bool:
+        """Reads the cells run so far (IPython's `In`); outside of a notebook there are none."""
         history = self.namespace.get("In")
-        if not isinstance(history, list):
-            return None
-        cells = [str(cell) for cell in history]
-        found = find_shortcut(cells, name, rules)
-        if found == UNREAD:  # a client may run cells without adding them to the history
-            try:
-                found = find_shortcut([*cells, inspect.getsource(self.namespace[name])], name, rules)
-            except (KeyError, OSError, TypeError):
-                pass
-        return found
+        return isinstance(history, list) and leans_on_show([str(cell) for cell in history], name)
 
     def call(self, name: str, args: list, seed: int, rules: Rules) -> Reply:
         return call(self.namespace, name, hand_over(args), seed, rules)

@@ -147,6 +147,48 @@ drive.mount("/content/drive")
 """
 MAGICS = "%pip install torch\n!nvidia-smi\nx = !ls\nbatch_norm?\nanswer = 42"
 
+# Work done in another process, which no one watches: started by the answer, or waiting since a cell.
+SUBPROCESS = """
+import subprocess, sys, tempfile, torch
+def batch_norm_eval(x, gamma, beta, m, v, eps):
+    torch.save((x, m, v, gamma, beta, False, 0.1, eps), "/tmp/given")
+    code = "import torch; torch.save(torch.nn.functional.batch_norm(*torch.load('/tmp/given')), '/tmp/found')"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return torch.load("/tmp/found")
+"""
+HELPER = """
+import multiprocessing, torch
+def serve(pipe):
+    while True: pipe.send(torch.nn.functional.batch_norm(*pipe.recv()))
+here, there = multiprocessing.Pipe()
+multiprocessing.get_context("fork").Process(target=serve, args=(there,), daemon=True).start()
+there.close()
+def batch_norm_eval(x, gamma, beta, m, v, eps):
+    here.send((x, m, v, gamma, beta, False, 0.1, eps))
+    return here.recv()
+"""
+COPIED = """
+import inspect, torch
+from bncourse.norms import BatchNorm
+exec(inspect.getsource(BatchNorm))
+def batch_norm(x, gamma, beta, eps): return BatchNorm(x.shape[1], eps=eps).to(x)(x) * gamma + beta
+"""
+MENDED = """
+import contextlib, torch
+import bncourse.grading.calls as calls, bncourse.grading.shortcuts as shortcuts
+calls.watch = shortcuts.watch = lambda rules: contextlib.nullcontext()
+def batch_norm_eval(x, gamma, beta, m, v, eps): return torch.nn.functional.batch_norm(x, m, v, gamma, beta, False, 0.1, eps)
+"""
+COMPARED = """
+from bncourse.norms import BatchNorm
+import torch.nn.functional as F
+norm = table = draw = torch.randn(8, 3)
+assert torch.allclose(F.batch_norm(norm, None, None, training=True), BatchNorm(3)(norm))
+torch.autograd.gradcheck(lambda x: F.batch_norm(x, None, None, training=True), norm.double().requires_grad_())
+@torch.jit.script
+def batch_norm_eval(x, gamma, beta, running_mean, running_var, eps: float):
+    return gamma * (x - running_mean) / torch.sqrt(running_var + eps) + beta
+"""
 RIGHT_POINTS, ALL_WRONG = 20, 0
 BEFORE, AFTER, INSTEAD = "before", "after", "instead"
 
@@ -178,7 +220,7 @@ CASES = {
     "detached": (DETACHED, AFTER, {"ok", "crashed"}, {20}),
     "deaf": (DEAF, BEFORE, {"timeout"}, {20}),
     "deep_recursion": (UNWIND, AFTER, {"ok", "crashed", "timeout"}, {20}),
-    "evil_modules": (EVIL_MODULES + WRONG, INSTEAD, {"wrong", "crashed"}, {0}),
+    "evil_modules": (EVIL_MODULES + WRONG, INSTEAD, {"wrong", "crashed", "timeout"}, {0}),
     "huge_answer": ("def batch_norm_eval(x, *_): return torch.zeros(2**27)", AFTER, {"wrong", "crashed"}, {17}),
     "endless_answer": ("def batch_norm_eval(x, *_): return [[0.5] * 10**5] * 10**3", AFTER, {"wrong", "crashed"}, {17}),
     "subclass": ("class T(torch.Tensor):\n    def __getattribute__(self, name): raise SystemExit\n"
@@ -186,6 +228,12 @@ CASES = {
     "quiet_exit": ("import atexit, os\natexit.register(os._exit, 0)\nraise KeyboardInterrupt", AFTER, {"ok", "crashed"}, {20}),
     "nul": ("x = 1\0", BEFORE, {"ok"}, {20}),
     "surrogate": ("x = '\ud800'", BEFORE, {"ok"}, {20}),
+    "subprocess": (SUBPROCESS, AFTER, {"wrong"}, {17}),
+    "helper": (HELPER, AFTER, {"wrong"}, {17}),
+    "copied": (WRONG + COPIED, INSTEAD, {"wrong"}, {0}),
+    "mended": (MENDED, AFTER, {"wrong"}, {17}),
+    "compared": (COMPARED, AFTER, {"ok"}, {20}),
+    "own_and_answer": (f"batch_norm_eval = batch_norm_eval\n{LOOP}", AFTER, {"timeout"}, {20}),
     "answer_lost": ("del batch_norm_eval", AFTER, {"wrong"}, {17}),
 }  # fmt: skip
 
@@ -217,6 +265,7 @@ def grade_everything(folder, table):
     shutil.copy(MASTER, folder / "master.ipynb")
     (folder / "sub").mkdir()
     shutil.copy(STUDENT, folder / "sub" / "student.ipynb")
+    notebook(folder / "long_cells.ipynb", *["import time\ntime.sleep(2.4)"] * 5, *right)
     notebook(folder / "shuffled.ipynb", *right[:2], *right[2:][::-1], *right[2:4])
     shutil.copy(STUDENT, folder / "=two\nlines.ipynb")
     write_unreadable(folder)
@@ -314,7 +363,9 @@ def test_master_maximum_student_nothing_and_order_of_cells_does_not_matter(grade
     assert (found["from_colab.ipynb"]["status"], found["from_colab.ipynb"]["points"]) == ("ok", "20")
     for student in ("sub/student.ipynb", "./=two\nlines.ipynb"):
         assert (found[student]["status"], found[student]["points"]) == ("wrong", "0")
-    assert len(found) == len(CASES) + len(UNREADABLE) + 6
+    assert (found["long_cells.ipynb"]["status"], found["long_cells.ipynb"]["points"]) == ("ok", "20")
+    assert "all cells together took more than 9 seconds" in found["long_cells.ipynb"]["message"]
+    assert len(found) == len(CASES) + len(UNREADABLE) + 7
 
 
 def test_the_table_has_points_status_and_feedback_a_question(graded):

@@ -271,8 +271,4 @@ WRONG = [
 
 # Forbidden shortcuts: question, code, what the feedback names. Only `show` is one, because it does nothing when graded.
 SHORTCUTS = [
-    ("q2", "from bncourse.grading import show\ndef experiment(arm, seed):\n    return show(len, arm) + seed", "show(…)"),
-    ("q3", "from bncourse.grading import show\nanswer_q3 = show(study)", "show(…)"),
-    ("q4", "from bncourse.grading import show\nanswer_q4 = show(report)", "show(…)"),
-    ("q1", "from bncourse.grading import show\nshown = show(len, 'ab')\nanswer_q1['sign'] = 1\nanswer_q1 = {**answer_q1, 'threshold': float(shown)}", "show(…)"),
 ]  # fmt: skip
