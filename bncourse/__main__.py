@@ -139,7 +139,7 @@ def grade(
         seconds = time.monotonic() - started
         for mark in table.merge(marks):
             typer.echo(f"bncourse: {manual}, line {mark.line}: nothing was handed in by {mark.student!r}", err=True)
-        imports = table.write_imports()
+        imports, to_read = table.write_imports(), table.write_marks()
         pages = write_pages(feedback, table) if feedback else []
     count = Counter(row["status"] for row in table.rows.values())
     typer.echo(f"{len(table.rows)} submissions in {csv}: " + ", ".join(f"{n} {status}" for status, n in count.most_common()))
@@ -147,7 +147,11 @@ def grade(
         typer.echo(f"graded now: {len(graded)} in {seconds:.0f} s, {seconds / len(graded):.1f} s each")
     typer.echo(f"to import: {', '.join(map(str, imports))}")
     if unread := sum(row["pending"] != "0" for row in table.rows.values()):
-        typer.echo(f"{unread} have a text for a person to read; merge the points with --manual")
+        typer.echo(f"{unread} have a text for a person to read" + (f": put the points into {to_read} and pass it to --manual" if to_read else ""))
+    for one, other, share in table.alike[:10]:
+        typer.echo(f"alike, look at them: {one} and {other} ({share:.0%} of their lines)")
+    for file, why in sorted(table.others.items()):
+        typer.echo(f"not graded: {file} ({why})")
     for found in misconceptions(table)[:5]:
         typer.echo(f"  {found['count']:4d} × {found['question']} {found['code']}")
     if pages:

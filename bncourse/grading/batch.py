@@ -12,9 +12,9 @@ from . import calls, cells, checks, shortcuts
 from .calls import Reply
 from .checks import one_line, run
 from .feedback import GradingError, Result
-from .sandbox import Clock, Died, Limits, TooSlow, Worker, check_sandbox
+from .sandbox import PACKAGE, Clock, Died, Limits, TooSlow, Worker, check_sandbox
 from .shortcuts import Rules
-from .submission import Unreadable, code_cells, find, read_bytes
+from .submission import Unreadable, alike, code_cells, find, read_bytes
 from .table import Row, Table, harmless
 
 MOST_ENDS = 3  # of a worker while it runs cells
@@ -158,7 +158,8 @@ def grade_cells(cells: list[str], module, seed: int, limits: Limits, unsafe: boo
 
 def cell_name(path: Path, folder: Path) -> str:
     """A submission's name in the table; `./=cmd.ipynb` is the same file as `=cmd.ipynb`."""
-    return harmless(path.relative_to(folder).as_posix().encode("utf-8", "replace").decode())
+    # Bytes that are not UTF-8 stay apart from each other: two names must not become one.
+    return harmless(os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace"))
 
 
 def checks_source(module) -> bytes:
@@ -177,9 +178,11 @@ def grade(exercise: str, folder: Path, table_path: Path, *, jobs: int = 0, seed:
     neither ran out of time nor crashed. Raises `GradingError`.
     """
     module = checks.load(exercise)
-    folder, paths = find(folder)
+    folder, paths, others = find(folder, exercise)
     check_sandbox(unsafe)
     table = Table(table_path, exercise, module.QUESTIONS)
+    table.others = {cell_name(path, folder): why for path, why in others.items()}
+    codes: dict[str, list[str]] = {}
     limits = Limits(step=timeout)
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed
     source = checks_source(module)
@@ -193,11 +196,11 @@ def grade(exercise: str, folder: Path, table_path: Path, *, jobs: int = 0, seed:
         try:
             content = read_bytes(path, folder)
             digest = hashlib.sha256(source + content).hexdigest()[:16]
+            cells = codes[name] = code_cells(content, path.name)
             if table.has(name, digest, retry):
                 return None
-            cells = code_cells(content)
         except Unreadable as error:
-            return Row(name, digest, "unreadable", message=str(error))
+            return None if table.has(name, digest, retry) else Row(name, digest, "unreadable", message=str(error))
         slot = slots.get()
         try:
             return None if live.stopped else Row(name, digest, *grade_cells(cells, module, seed, limits, unsafe, slot, live))
@@ -221,4 +224,11 @@ def grade(exercise: str, folder: Path, table_path: Path, *, jobs: int = 0, seed:
             pool.shutdown(wait=False, cancel_futures=True)
             live.stop()
             raise
+    table.alike = alike(codes, given(exercise))
     return table
+
+
+def given(exercise: str) -> list[str]:
+    """The code cells that everybody starts from, where this is a checkout of the course."""
+    found = [code_cells(path.read_bytes()) for path in (PACKAGE.parent / "exercises").glob(f"{exercise}_*.ipynb")]
+    return [cell for cells in found for cell in cells]

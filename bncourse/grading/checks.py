@@ -303,7 +303,7 @@ def read_text(name: str, question: Written, ask: Ask) -> Result:
     if count > most:
         raise Feedback("too_long", f"{count} words; {fewest} to {most} are asked for. Which sentence would not be missed?")
     rubric = "; ".join(f"{what} ({points:g})" for what, points in question.rubric.items())
-    return Result(name, 0, question.points, "pending", "", f"{count} words, for a person to read. Points are given for: {rubric}.")
+    return Result(name, 0, question.points, "pending", "", f"{count} words, for a person to read. Points are given for: {rubric}.", text)
 
 
 def run(name: str, question, answers, seed: int) -> Result:

@@ -36,7 +36,7 @@ class Marks:
 @dataclass(frozen=True)
 class Result:
     """One question, judged. `status` is ok, wrong, crashed, timeout, or pending (a text that a person has to read);
-    `code` names the misconception and is "" when the answer is right."""
+    `code` names the misconception and is "" when the answer is right. `text`: what a person has to read."""
 
     question: str
     points: float
@@ -44,6 +44,7 @@ class Result:
     status: str
     code: str = ""
     message: str = "Right."
+    text: str = ""
 
     @property
     def score(self) -> str:

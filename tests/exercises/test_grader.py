@@ -302,9 +302,11 @@ UNREADABLE = {
     "empty": "is empty",
     "no_code": "no code cells",
     "huge": "Clear all outputs",
-    "outside": "outside of the folder",
-    "dangling": "missing",
-    "circle": "cannot be opened|missing",
+    "outside": "a link to another file",
+    "neighbour": "a link to another file",
+    "hard": "under several names",
+    "dangling": "a link to another file",
+    "circle": "a link to another file",
     "pipe": "not a file",
     "folder": "not a file|cannot be opened",
 }
@@ -321,6 +323,9 @@ def write_unreadable(folder):
     with open(folder / "huge.ipynb", "wb") as file:
         file.truncate(200 * 2**20)  # takes no room on the disk
     (folder / "outside.ipynb").symlink_to(MASTER)
+    (folder / "neighbour.ipynb").symlink_to(folder / "master.ipynb")
+    (folder / "first.txt").write_bytes(MASTER.read_bytes())
+    (folder / "hard.ipynb").hardlink_to(folder / "first.txt")
     (folder / "dangling.ipynb").symlink_to(folder / "nothing")
     (folder / "circle.ipynb").symlink_to(folder / "circle.ipynb")
     os.mkfifo(folder / "pipe.ipynb")
@@ -365,7 +370,7 @@ def test_master_maximum_student_nothing_and_order_of_cells_does_not_matter(grade
         assert (found[student]["status"], found[student]["points"]) == ("wrong", "0")
     assert (found["long_cells.ipynb"]["status"], found["long_cells.ipynb"]["points"]) == ("ok", "20")
     assert "all cells together took more than 9 seconds" in found["long_cells.ipynb"]["message"]
-    assert len(found) == len(CASES) + len(UNREADABLE) + 7
+    assert len(found) == len(CASES) + len(UNREADABLE) + 8  # and the other name of the hard link
 
 
 def test_the_table_has_points_status_and_feedback_a_question(graded):
