@@ -9,6 +9,7 @@ import importlib
 import math
 import random
 import traceback
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -90,7 +91,7 @@ class Reply:
 
     `values`: what was returned, one `Value` an item of a tuple or list; `is_tuple` tells `(x,)` from `x`.
     `inputs`: the tensors among the arguments after the call, to see whether they were changed in place.
-    `error`, `text`: type and message of the exception, or what is missing.
+    `error`, `text`: type and message of the exception, or what is missing. `gradients`: how often torch computed some.
     """
 
     outcome: str
@@ -99,6 +100,7 @@ class Reply:
     inputs: list = field(default_factory=list)
     error: str = ""
     text: str = ""
+    gradients: int = 0
 
 
 def describe(obj, depth: int = 0) -> Value:
@@ -133,6 +135,22 @@ def reseed(seed: int) -> None:
     torch.default_generator.manual_seed(seed)  # torch.manual_seed also notes it for GPUs, which takes 2 ms
 
 
+@contextmanager
+def counted_gradients():
+    """A list with an entry for each time that autograd goes backwards inside: whether an experiment trains can be seen."""
+    passes, usual = [], torch.autograd._engine_run_backward
+
+    def backward(*args, **options):
+        passes.append(None)
+        return usual(*args, **options)
+
+    torch.autograd._engine_run_backward = backward
+    try:
+        yield passes
+    finally:
+        torch.autograd._engine_run_backward = usual
+
+
 def call(namespace: dict, name: str, args: list, seed: int, rules: Rules = Rules()) -> Reply:
     """Runs `namespace[name](*args)`. The random generators are reseeded first, so that an answer that draws numbers
     does not depend on what ran before. Raises nothing that student code raises, except KeyboardInterrupt."""
@@ -142,14 +160,14 @@ def call(namespace: dict, name: str, args: list, seed: int, rules: Rules = Rules
     if not callable(answer):
         return Reply("missing", text=f"a {type(answer).__name__}")
     try:
-        with torch.random.fork_rng(devices=[]), torch.enable_grad(), watch(rules):
+        with torch.random.fork_rng(devices=[]), torch.enable_grad(), counted_gradients() as passes, watch(rules):
             reseed(seed)
             returned = answer(*args)
             # Still watched: what was returned may be an object that begins to work only now.
             is_tuple = isinstance(returned, (tuple, list))
             values = [describe(item) for item in (returned[:MOST_ITEMS] if is_tuple else [returned])]
             inputs = [describe(tensor) for tensor in tensors_in(args)]
-        return Reply("returned", values, is_tuple, inputs)
+        return Reply("returned", values, is_tuple, inputs, gradients=len(passes))
     except ShortcutUsed as used:
         return Reply("shortcut", text=str(used))
     except (Exception, SystemExit) as error:

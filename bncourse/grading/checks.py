@@ -8,8 +8,10 @@ inputs, and when one of them gives the student's numbers, that misconception is 
 import importlib
 import os
 import pkgutil
+import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -83,11 +85,13 @@ class Ask:
 
     def __init__(self, answers, answer: str, rng: np.random.Generator, rules: Rules = Rules()):
         self.answers, self.answer, self.rng, self.rules = answers, answer, rng, rules
+        self.gradients = 0  # that torch has computed in the calls so far
 
     def __call__(self, *args, of: str = "") -> Reply:
         """`of`: the name of another function of the student's."""
         name = of or self.answer
         reply = self.answers.call(name, list(args), int(self.rng.integers(2**31)), self.rules)
+        self.gradients += reply.gradients
         if reply.outcome == "missing":
             raise Feedback("missing", missing(name, reply.text))
         if reply.outcome == "shortcut":
@@ -328,14 +332,29 @@ def run(name: str, question, answers, seed: int) -> Result:
     return Result(name, marks.points, question.points, "wrong", marks.feedback[0].code, message)
 
 
+FREE_TRIES, LONGEST_WAIT = 3, 60  # seconds
+tries: Counter = Counter()  # wrong values so far, by exercise and question
+
+
+def guarded(key: tuple[str, str], result: Result) -> Result:
+    """A wrong value as a notebook shows it: without the points of its parts, and later with every try. A loop could otherwise
+    find the value without a thought."""
+    if result.status != "wrong" or result.code in ("missing", "not_started"):
+        return result
+    tries[key] += 1
+    time.sleep(min(LONGEST_WAIT, 2 ** (tries[key] - FREE_TRIES - 1)) if tries[key] > FREE_TRIES else 0)
+    wait = f" Each further try takes longer, up to {LONGEST_WAIT} seconds: think first." if tries[key] >= FREE_TRIES else ""
+    return replace(result, points=0, code="wrong", open=True, message=result.message.partition("\n")[0] + wait)
+
+
 class NotebookCheck:
     """What `exercise("ex01", globals())` returns: call it with a question, or with nothing for all of them.
 
-    Every call draws fresh inputs. With BNCOURSE_STRICT=1 a wrong answer raises AssertionError instead.
+    Every call draws fresh inputs; a wrong value takes longer from try to try. With BNCOURSE_STRICT=1 a wrong answer raises AssertionError instead.
     """
 
     def __init__(self, name: str, namespace: dict):
-        self.module, self.answers = load(name), NamespaceAnswers(namespace)
+        self.name, self.module, self.answers = name, load(name), NamespaceAnswers(namespace)
 
     @cached_property
     def questions(self) -> dict:
@@ -346,8 +365,12 @@ class NotebookCheck:
             raise ValueError(f"no question {question!r}; there is {', '.join(self.questions)}")
         seed = int.from_bytes(os.urandom(4))
         names = list(self.questions) if question is None else [question]
-        results = Results(run(name, self.questions[name], self.answers, seed) for name in names)
+        results = Results(self.one(name, seed) for name in names)
         if os.environ.get("BNCOURSE_STRICT") == "1":
             if failed := [str(r) for r in results if r.status not in ("ok", "pending")]:
                 raise AssertionError("\n".join(failed))  # an assert would not be there under python -O
         return results if question is None else results[0]
+
+    def one(self, name: str, seed: int) -> Result:
+        question, result = self.questions[name], run(name, self.questions[name], self.answers, seed)
+        return guarded((self.name, name), result) if question.rules == VALUE else result

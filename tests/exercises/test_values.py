@@ -1,8 +1,11 @@
 """Answers that are numbers, words or text, and functions that are handed more than tensors."""
 
+from collections import Counter
+
 import pytest
 import torch
 
+from bncourse.grading import checks, exercise
 from bncourse.grading.calls import NamespaceAnswers
 from bncourse.grading.checks import VALUE, Question, Written, choose, judge_number, run
 from bncourse.grading.feedback import Feedback, Results
@@ -104,6 +107,20 @@ def test_lists_of_weights_and_given_functions_are_copies():
 
     code = "def f(weights, more):\n    total = weights[0].sum().item() + more['eta']\n    weights[0].zero_()\n    return total"
     assert judge(Question("f", 1, check), code).status == "ok"
+
+
+def test_a_notebook_tells_no_parts_of_a_wrong_value_and_every_further_try_takes_longer(monkeypatch):
+    waited = []
+    monkeypatch.setattr(checks.time, "sleep", waited.append)
+    monkeypatch.setattr(checks, "tries", Counter())
+    namespace = {"answer_q3": {"A": "path", "B": "runs", "C": "landscape", "D": "runs"}}
+    check = exercise("ex04", namespace)
+    results = [check("q3") for _ in range(12)]
+    assert {(r.points, r.code) for r in results} == {(0, "wrong")} and "D is something else" in str(results[0])
+    assert waited[:3] == [0, 0, 0] and waited[3:7] == [1, 2, 4, 8] and waited[-1] == 60
+    assert "at least" in exercise("ex04", namespace)().total and "not all right yet" in str(results[0])
+    namespace["answer_q3"]["D"] = "progress"
+    assert (check("q3").points, check("q3").status) == (4, "ok")
 
 
 @pytest.mark.parametrize("code", ["answer_q1 = show(lambda: 0.25)", "seen = show(lambda: 0.25)\nanswer_q1 = 1 * seen"])
