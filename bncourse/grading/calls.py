@@ -108,7 +108,7 @@ def describe(obj, depth: int = 0) -> Value:
     it is as good as a list."""
     if isinstance(obj, torch.Tensor):
         dtype, shape = str(obj.dtype).removeprefix("torch."), tuple(obj.shape)
-        if dtype not in DTYPES or obj.layout is not torch.strided or obj.numel() > LARGEST:
+        if dtype not in DTYPES or obj.layout is not torch.strided or obj.is_meta or obj.numel() > LARGEST:
             return Value("tensor", dtype, shape)
         return Value("tensor", dtype, shape, np.array(obj.detach().cpu().numpy(), copy=True, order="C"))
     if isinstance(obj, np.generic):

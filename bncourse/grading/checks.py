@@ -96,7 +96,7 @@ class Ask:
             raise Feedback("missing", missing(name, reply.text))
         if reply.outcome == "shortcut":
             raise Feedback("shortcut", shortcut(name, reply.text))
-        if reply.error == "NotImplementedError":
+        if reply.error == "NotImplementedError" and not reply.text.startswith(("Cannot copy", "Could not run")):  # torch has those
             raise Feedback("not_started", f"Not written yet: replace the line that raises by your {name}.")
         return reply
 
@@ -171,9 +171,15 @@ def output(trial: Trial, index: int, label: str) -> torch.Tensor:
     reply, right, where = trial.reply, trial.right, shapes(trial.args)
     if reply.outcome == "raised":
         raise Feedback("raised", f"Your function raised {reply.error} ({one_line(reply.text)}) when {where}.")
+    if len(right) > 1 and not reply.is_tuple and reply.values[0].array is not None and len(reply.values[0].shape) > right[0].dim():
+        # One tensor that holds them all can be unpacked like a tuple.
+        one = reply.values[0]
+        reply = replace(reply, values=[replace(one, shape=one.shape[1:], array=part) for part in one.array])
     if len(right) > 1 and len(reply.values) != len(right):
         if [v.type for v in reply.values] == ["NoneType"]:
             raise Feedback("returned_nothing", "Your function returned None. Is the return statement missing?")
+        if "numpy" in reply.values[0].type and not reply.is_tuple:
+            raise Feedback("wrong_type", f"Your function returned one {one_line(reply.values[0].type)}; return {len(right)} tensors. torch.from_numpy turns an array into one.")  # fmt: skip
         raise Feedback("wrong_count", f"Return {len(right)} things; yours returned {len(reply.values)}.")
     value = only_one(reply, right[0].dim()) if len(right) == 1 else reply.values[index]
     dtype = str(first_dtype(trial.args)).removeprefix("torch.")
@@ -248,10 +254,17 @@ def judge(trials: list[Trial], index: int, label: str, misconceptions: list[Misc
         raise formal
     if wrong:
         trial, got = wrong[0]
-        if all(off(got, trial.right[index]) < 1e-4 for trial, got in wrong):
+        digits = max(off(got, trial.right[index]) for trial, got in wrong)
+        if digits < 1e-6 or digits < 1e-4 and all(torch.equal(got, got.float().double()) for _, got in wrong):
             raise Feedback(
                 "precision_lost",
-                f"{label} is right to about five digits only, for float64 input. Something in between is float32.",
+                f"{label} is right to some digits only, for float64 input. Something in between is float32.",
+            )
+        if digits < 1e-4:
+            raise Feedback(
+                "small_constant",
+                f"{label} is right to four or five digits, and float64 can do far better. Is there a small constant of your own "
+                "in it, such as 1e-5 against a division by 0? It belongs only where the question puts it.",
             )
         where = f" (Your function was {shapes(trial.args)}.)" if tensors_in(trial.args) else ""
         raise Feedback("unknown", describe(got, trial) + where)

@@ -152,6 +152,10 @@ RMS = named(
 )
 
 
+SWAPPED = "γ and β have changed places: the spread of your output is that of β, its mean that of γ. Which one multiplies?"
+LAYER.append(Misconception("swapped", SWAPPED, lambda x, gamma, beta, eps, centre: layer_norm(x, beta, gamma, eps, centre)))
+
+
 def describe_example(got: torch.Tensor, trial) -> str:
     """Mean and size of one example, with γ and β taken off again, beside what they should be."""
     x, gamma, beta, eps, centre = trial.args
