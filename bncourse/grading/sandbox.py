@@ -5,10 +5,12 @@ libraries are mounted, read-only: no home, no repository, no other submission, n
 """
 
 import os
+import platform
 import secrets
 import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -116,8 +118,51 @@ def of_the_course(course: bool) -> list[str]:
     return mounts
 
 
-def command(limits: Limits, unsafe: bool, slot: int, inside: list[str] | None = None, course: bool = False) -> tuple[list[str], dict]:
-    """The command that starts a worker (or `inside`, in the same sandbox), and its environment."""
+# Kernel calls that a worker must not make, by machine: memory that no limit on a process counts (memfd_create, memfd_secret,
+# shmget, io_uring_setup), keyrings, which the processes of a user share across sandboxes (add_key, request_key, keyctl), and
+# what a file system or namespace of one's own would take (mount, fsopen, unshare, setns).
+CLOSED_CALLS = {
+    "x86_64": (0xC000003E, (319, 447, 29, 425, 248, 249, 250, 165, 430, 272, 308)),
+    "aarch64": (0xC00000B7, (279, 447, 194, 425, 217, 218, 219, 40, 430, 97, 268)),
+}
+
+
+def closing_filter() -> bytes:
+    """A seccomp program that lets those calls fail with EPERM; nothing on other machines."""
+    if platform.machine() not in CLOSED_CALLS:
+        return b""
+    architecture, calls = CLOSED_CALLS[platform.machine()]
+    load, equal, larger, give, last = 0x20, 0x15, 0x35, 0x06, len(calls)
+    # (what, steps to skip when it holds, when it does not, with which number); a call found in the list skips to the last step.
+    steps = [(load, 0, 0, 4), (equal, 0, last + 3, architecture), (load, 0, 0, 0), (larger, last + 1, 0, 0x40000000)]
+    steps += [(equal, last - n, 0, call) for n, call in enumerate(calls)]
+    steps += [(give, 0, 0, 0x7FFF0000), (give, 0, 0, 0x00050001)]  # allowed; not permitted
+    return b"".join(struct.pack("=HBBI", *step) for step in steps)
+
+
+def memory_group(limits: Limits) -> Path | None:
+    """A control group that limits the memory of all processes of a submission together, where this user may make one. The
+    libraries, which are counted too, get half a gigabyte."""
+    try:
+        lines = dict(line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
+        first = next((Path("/sys/fs/cgroup/memory" + path.rstrip("/")) for kinds, path in lines.items() if "memory" in kinds.split(",")), None)
+        old = first is not None
+        group = (first or Path("/sys/fs/cgroup" + lines[""].rstrip("/"))) / f"grade-{os.getpid()}-{secrets.token_hex(4)}"
+        group.mkdir()
+    except (OSError, KeyError, ValueError):
+        return None
+    try:
+        (group / ("memory.limit_in_bytes" if old else "memory.max")).write_text(str(limits.memory + 2**29))
+    except OSError:
+        group.rmdir()
+        return None
+    return group
+
+
+def command(limits: Limits, unsafe: bool, slot: int, inside: list[str] | None = None, course: bool = False,
+            closing: int | None = None) -> tuple[list[str], dict]:  # fmt: skip
+    """The command that starts a worker (or `inside`, in the same sandbox), and its environment. `closing`: a descriptor from
+    which bubblewrap reads the `closing_filter`."""
     env = {
         "PATH": "/usr/bin:/bin",
         "LANG": "C.UTF-8",
@@ -153,6 +198,7 @@ def command(limits: Limits, unsafe: bool, slot: int, inside: list[str] | None = 
         "bwrap", *spaces, *powers, "--die-with-parent", "--new-session", *mounts,
         "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev",
         "--remount-ro", "/course", "--remount-ro", "/", "--chdir", "/tmp", "--setenv", "HOME", "/tmp",
+        *([] if closing is None else ["--seccomp", str(closing)]),
         "--", *worker,
     ], env  # fmt: skip
 
@@ -163,9 +209,18 @@ class Worker:
     def __init__(self, limits: Limits, unsafe: bool, slot: int, clock: Clock | None = None, course: bool = False):
         self.limits, self.clock = limits, clock or Clock()
         self.folder = tempfile.TemporaryDirectory(prefix="grade-") if unsafe else None
-        argv, env = command(limits, unsafe, slot, course=course)
+        program = b"" if unsafe else closing_filter()
+        closing, into = os.pipe() if program else (None, None)
+        if program:
+            os.write(into, program)
+            os.close(into)
+        argv, env = command(limits, unsafe, slot, course=course, closing=closing)
+        self.group = memory_group(limits)
+        if self.group:  # joined before anything is started in it
+            argv = ["/bin/sh", "-c", 'echo $$ >"$0" && exec "$@"', str(self.group / "cgroup.procs"), *argv]
         self.process = subprocess.Popen(
             argv,
+            pass_fds=[closing] if program else [],
             env=env,
             cwd=self.folder.name if self.folder else "/",
             stdin=subprocess.PIPE,
@@ -173,6 +228,8 @@ class Worker:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
+        if program:
+            os.close(closing)
         os.set_blocking(self.process.stdout.fileno(), False)
         os.set_blocking(self.process.stdin.fileno(), False)
         self.deadline = time.monotonic() + STARTING
@@ -277,3 +334,9 @@ class Worker:
                 pass
         if self.folder:
             self.folder.cleanup()
+        for _ in range(50 if self.group else 0):  # until the last process in it is gone
+            try:
+                self.group.rmdir()
+                break
+            except OSError:
+                time.sleep(0.02)

@@ -10,7 +10,7 @@ from pathlib import Path
 from .feedback import GradingError
 
 LARGEST = 20 * 2**20  # bytes; a notebook of an exercise has some 20 kB
-KINDS = (".ipynb", ".json", ".py", ".txt")  # a browser may save a notebook as .ipynb.txt or .json
+KINDS = re.compile(r".*\.(ipynb|py)(\.txt|\.json)?|.*\.json", re.IGNORECASE | re.DOTALL)  # browsers save as .ipynb.txt or .json
 NOBODYS = {"__MACOSX", ".ipynb_checkpoints", "__pycache__", ".git", ".DS_Store", "Thumbs.db", "desktop.ini"}
 
 
@@ -21,7 +21,7 @@ class Unreadable(Exception):
 def find(folder: Path, exercise: str = "") -> tuple[Path, list[Path], dict[Path, str]]:
     """The folder, the submissions in it, in order, and why each other file is none; also in subfolders, as a learning
     platform packs them. A single notebook counts as a folder of one. Raises `GradingError` when there is nothing to grade."""
-    if folder.is_file() and folder.suffix.lower() in KINDS:
+    if folder.is_file() and folder.suffix.lower() in (".ipynb", ".py"):
         return folder.parent, [folder], {}
     if not folder.exists():
         raise GradingError(f"there is no {folder}; pass the folder with the notebooks to grade")
@@ -38,7 +38,7 @@ def find(folder: Path, exercise: str = "") -> tuple[Path, list[Path], dict[Path,
             if name in NOBODYS or name.startswith("._"):  # what macOS adds to an archive
                 continue
             of = re.match(r"ex\d\d(?=_)", name.lower())
-            if path.suffix.lower() not in KINDS:
+            if not KINDS.fullmatch(name):
                 others[path] = "unpack it first" if path.suffix.lower() in (".zip", ".tar", ".gz", ".rar", ".7z") else "not a notebook"
             elif exercise and of and of[0] != exercise:
                 others[path] = f"exercise {int(of[0][2:])}"

@@ -6,6 +6,7 @@ All submissions are graded in one batch, and the tests look at its rows.
 import csv
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -20,7 +21,7 @@ from typer.testing import CliRunner
 
 from bncourse.__main__ import app
 from bncourse.grading.checks import Written, load
-from bncourse.grading.sandbox import Limits, Worker
+from bncourse.grading.sandbox import CLOSED_CALLS, Limits, Worker
 
 STEP = 3  # seconds a cell or a call may take
 
@@ -324,8 +325,8 @@ def write_unreadable(folder):
         file.truncate(200 * 2**20)  # takes no room on the disk
     (folder / "outside.ipynb").symlink_to(MASTER)
     (folder / "neighbour.ipynb").symlink_to(folder / "master.ipynb")
-    (folder / "first.txt").write_bytes(MASTER.read_bytes())
-    (folder / "hard.ipynb").hardlink_to(folder / "first.txt")
+    (folder / "first.ipynb").write_bytes(MASTER.read_bytes())
+    (folder / "hard.ipynb").hardlink_to(folder / "first.ipynb")
     (folder / "dangling.ipynb").symlink_to(folder / "nothing")
     (folder / "circle.ipynb").symlink_to(folder / "circle.ipynb")
     os.mkfifo(folder / "pipe.ipynb")
@@ -410,6 +411,18 @@ def test_what_a_submission_leaves_running_ends_with_it(sandbox):
     while running() and time.monotonic() < until:
         time.sleep(0.1)
     assert not running()
+
+
+def test_nothing_is_kept_where_no_limit_counts_it_or_a_neighbour_finds_it(sandbox):
+    """Memory files and the kernel's keyrings; and all processes of a submission share one limit, where a group can be made."""
+    worker = Worker(Limits(), unsafe=False, slot=51)
+    group = worker.group
+    assert group is None or "grade-" in group.name and group.exists()
+    assert "PermissionError" in worker.run_cell("import os\nos.memfd_create('x')")
+    keyring = "import ctypes\nassert ctypes.CDLL(None).syscall({}, -3, 0, 0, 0, 0) == -1\nassert ctypes.get_errno() in (0, 1)"
+    assert worker.run_cell(keyring.format(CLOSED_CALLS[platform.machine()][1][6])) == ""
+    worker.close()
+    assert group is None or not group.exists()
 
 
 def test_a_second_run_grades_only_what_is_new(sandbox, tmp_path):

@@ -264,7 +264,7 @@ def test_a_place_that_cannot_be_written_is_one_clear_line(table, tmp_path):
 def test_every_file_is_a_submission_or_named(tmp_path):
     content = '{"cells": [{"cell_type": "code", "source": "x = 1"}]}'
     graded = ["a.ipynb", "b.IPYNB", "c.ipynb.txt", "d.json", "e.py", "Joe_1_assignsubmission_file_/ex02.ipynb", "ex02-jo/sub/w.ipynb"]
-    left = ["f.pdf", "g.zip", "ex03_other.ipynb"]
+    left = ["f.pdf", "g.zip", "ex03_other.ipynb", "names.txt"]
     nobodys = ["__MACOSX/a.ipynb", "._a.ipynb", ".ipynb_checkpoints/a.ipynb", ".DS_Store"]
     for name in graded + left + nobodys:
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
@@ -273,7 +273,7 @@ def test_every_file_is_a_submission_or_named(tmp_path):
     _, paths, others = find(tmp_path, "ex02")
     assert sorted(path.relative_to(tmp_path).as_posix() for path in paths) == sorted(graded)
     assert {path.name: why for path, why in others.items()} == {
-        "f.pdf": "not a notebook", "g.zip": "unpack it first", "ex03_other.ipynb": "exercise 3",
+        "f.pdf": "not a notebook", "g.zip": "unpack it first", "ex03_other.ipynb": "exercise 3", "names.txt": "not a notebook",
         "linked": "a link to a folder; put the folder itself there"}  # fmt: skip
     assert code_cells(b"# %%\nx = 1\n# %% [markdown]\n# hello\n", "e.py") == ["", "\nx = 1\n", "\n# hello\n"]
     assert code_cells(content.encode("utf-16"), "a.ipynb") == ["x = 1"]
