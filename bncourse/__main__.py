@@ -4,6 +4,7 @@ What a person can put right is one line on standard error and exit code 2, never
 """
 
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -98,6 +99,9 @@ def grade(
     seed: Annotated[int | None, typer.Option(min=0, help="Draw the same inputs again.")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds a cell or a call may take.")] = 20.0,
     retry: Annotated[bool, typer.Option("--retry", help="Grade again what ran out of time or crashed.")] = False,
+    question: Annotated[str | None, typer.Option(help="Grade this question again, for everybody, and no other.")] = None,
+    due: Annotated[datetime | None, typer.Option(help="Files that are newer are marked as late.")] = None,
+    anonymous: Annotated[bool, typer.Option("--anonymous", help="Pages and the marks table without names.")] = False,
     unsafe: Annotated[bool, typer.Option("--unsafe", help="Without a sandbox. Only for code you trust.")] = False,
 ) -> None:
     """Grade every notebook in a folder. Linux only; student code runs in a sandbox (bubblewrap)."""
@@ -134,13 +138,15 @@ def grade(
                 timeout=timeout,
                 retry=retry,
                 unsafe=unsafe,
+                question=question,
+                due=due,
                 progress=progress,
             )
         seconds = time.monotonic() - started
         for mark in table.merge(marks):
             typer.echo(f"bncourse: {manual}, line {mark.line}: nothing was handed in by {mark.student!r}", err=True)
-        imports, to_read = table.write_imports(), table.write_marks()
-        pages = write_pages(feedback, table) if feedback else []
+        imports, to_read = table.write_imports(), table.write_marks(anonymous)
+        pages = write_pages(feedback, table, anonymous) if feedback else []
     count = Counter(row["status"] for row in table.rows.values())
     typer.echo(f"{len(table.rows)} submissions in {csv}: " + ", ".join(f"{n} {status}" for status, n in count.most_common()))
     if graded:
@@ -156,6 +162,18 @@ def grade(
         typer.echo(f"  {found['count']:4d} × {found['question']} {found['code']}")
     if pages:
         typer.echo(f"pages: {pages[0]} for you, {pages[0].parent / 'students'} for the students")
+
+
+@app.command()
+def gradescope(
+    exercise: Annotated[str, typer.Argument(help="ex01, …")],
+    out: Annotated[Path, typer.Option(help="The zip to write.")] = Path("autograder.zip"),
+) -> None:
+    """Write the zip that Gradescope takes as the autograder of an exercise."""
+    with plainly():
+        from .grading.gradescope import write_zip
+
+        typer.echo(f"wrote {write_zip(exercise, out)}: upload it as the assignment's autograder")
 
 
 @app.command()

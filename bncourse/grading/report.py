@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment
 
 from .feedback import GradingError
-from .table import Table
+from .table import Table, alias
 
 SIGNS = {"ok": "✓", "manual": "✎", "pending": "…"}
 
@@ -68,13 +68,16 @@ def place(folder: Path, row: dict) -> Path:
     return folder.joinpath("students", *parts)
 
 
-def write_pages(folder: Path, table: Table) -> list[Path]:
-    """`folder/index.html` for the teacher, `folder/students/…` for the students; returns what was written."""
+def write_pages(folder: Path, table: Table, anonymous: bool = False) -> list[Path]:
+    """`folder/index.html` for the teacher, `folder/students/…` for the students; returns what was written. `anonymous`:
+    without names, of students and of their files."""
     common = {"exercise": f"Exercise {int(table.exercise[2:])}"}
     written, students = [], []
     try:
         for name in sorted(table.rows):
             row = table.rows[name]
+            if anonymous:
+                row = row | {"student": alias(row), "file": f"{alias(row)}-{row['digest'][:6]}.ipynb"}
             text = page("student", row=row, answers=answers(row, table), **common)
             path = place(folder, row)
             try:
@@ -88,7 +91,7 @@ def write_pages(folder: Path, table: Table) -> list[Path]:
             students.append({"row": row, "link": path.relative_to(folder).as_posix()})
         report = folder / "index.html"
         content = dict(students=students, questions=by_question(table), misconceptions=misconceptions(table))
-        content |= dict(alike=table.alike, others=sorted(table.others.items()))
+        content |= {} if anonymous else dict(alike=table.alike, others=sorted(table.others.items()))
         report.write_text(page("class", **content, **common), encoding="utf-8")
         report.chmod(0o600)
     except OSError as error:

@@ -437,6 +437,32 @@ def test_a_second_run_grades_only_what_is_new(sandbox, tmp_path):
     assert {name: row["points"] for name, row in rows(table).items()} == {"a.ipynb": "1", "b.ipynb": "0"}
 
 
+def test_one_question_is_graded_again_and_the_others_keep_what_they_have(sandbox, tmp_path):
+    folder, table = tmp_path / "class", tmp_path / "grades.csv"
+    folder.mkdir()
+    notebook(folder / "a.ipynb", *cells_of(MASTER))
+    assert grade(folder, csv=table).exit_code == 0
+    before = rows(table)["a.ipynb"]
+    table.write_text(table.read_text().replace("a.ipynb,ok,20,20,4,4,", "a.ipynb,ok,5,20,1,1,"))
+    assert grade(folder, "--question", "q2", "--due", "2001-01-01", csv=table).exit_code == 0
+    after = rows(table)["a.ipynb"]
+    assert (after["q1"], after["q2"], after["points"], after["late"]) == ("1", "4", "17", "late") and before["late"] == ""
+    assert "no question 'q9'" in grade(folder, "--question", "q9", csv=table).stderr
+
+
+def test_the_autograder_for_gradescope_runs_as_gradescope_runs_it(sandbox, tmp_path):
+    result = CliRunner().invoke(app, ["gradescope", "ex02", "--out", str(tmp_path / "a.zip")])
+    assert result.exit_code == 0, result.output
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", "a.zip", "source"], cwd=tmp_path, check=True)
+    (tmp_path / "submission").mkdir()
+    shutil.copy(MASTERS[1], tmp_path / "submission" / "work.ipynb")
+    run = ["sh", str(tmp_path / "source" / "run_autograder")]
+    subprocess.run(run, check=True, env=os.environ | {"ROOT": str(tmp_path), "PYTHON": sys.executable})
+    found = json.loads((tmp_path / "results" / "results.json").read_text())
+    assert sum(test.get("score", 0) for test in found["tests"]) == 17 and [t["name"] for t in found["tests"]][-1] == "q5"
+    assert "score" not in found["tests"][-1] and "for a person to read" in found["tests"][-1]["output"]
+
+
 def test_what_crashed_is_graded_again_only_when_asked(sandbox, tmp_path):
     folder, table = tmp_path / "class", tmp_path / "grades.csv"
     folder.mkdir()

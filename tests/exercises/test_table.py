@@ -12,7 +12,7 @@ from bncourse.grading.checks import Question, Written
 from bncourse.grading.feedback import GradingError, Result
 from bncourse.grading.report import write_pages
 from bncourse.grading.submission import alike, code_cells, find
-from bncourse.grading.table import Row, Table, read_marks, student_of
+from bncourse.grading.table import Row, Table, alias, read_marks, student_of
 
 QUESTIONS = {"q1": Question("f", 4, None), "q2": Written("answer_q2", {"says what was seen": 2, "and what was not": 1})}
 RIGHT = Result("q1", 4, 4, "ok")
@@ -230,6 +230,15 @@ def test_lateness_texts_what_is_alike_and_what_was_not_graded_are_on_the_pages(t
     said = text_of(report)
     assert "a.ipynb and b.ipynb: 95 %" in said and "notes.pdf: not a notebook" in said
     assert "<td>late</td>" in report.read_text()
+
+
+def test_anonymous_pages_and_marks_name_nobody_and_their_names_are_understood(table, tmp_path):
+    report, *pages = write_pages(tmp_path / "pages", table, anonymous=True)
+    for page in [report, *pages]:
+        assert not re.search("doejane|Bloggs|4711", str(page) + page.read_text()), page
+    (joe,) = [row for row in read(table.write_marks(anonymous=True)) if row["student"] == alias(table.rows[MOODLE])]
+    assert table.merge(marks(tmp_path, f"student,question,points\n{joe['student']},q2,3\n")) == []
+    assert table.rows[MOODLE]["points"] == "7"
 
 
 def test_copies_are_alike_whatever_variables_are_called_and_short_answers_are_not():
