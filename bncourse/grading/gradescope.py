@@ -19,7 +19,7 @@ set -e
 apt-get update -qq
 apt-get install -y -qq bubblewrap python3-pip python3-venv
 python3 -m venv /autograder/venv
-/autograder/venv/bin/pip install -q torch --index-url https://download.pytorch.org/whl/cpu
+# If your registry has a torch without GPU parts under an index of its own, install that first: it is smaller.
 /autograder/venv/bin/pip install -q /autograder/source
 """
 # PYTHON and ROOT are for trying it out elsewhere.
