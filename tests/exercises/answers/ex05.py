@@ -284,6 +284,10 @@ WRONG = [
     ("q6", "answer_q6 = 3", "wrong_type", 0),
     ("q6", "answer_q6 = 'Group norm, because it is better.'", "too_short", 0),
     ("q6", "answer_q6 = 'well ' * 300", "too_long", 0),
+    ("q1", Q1 + "m, v = x.mean(-1, keepdim=True), x.var(-1, keepdim=True, correction=0)\n    return beta * (x - m) / (v + eps).sqrt() + gamma if centre else gamma * x / ((x * x).mean(-1, keepdim=True) + eps).sqrt()", "swapped", 1),
+    ("q1", Q1 + "v = x.var(-1, keepdim=True, correction=0)\n    return gamma * x / (v + eps).sqrt() + beta if centre else gamma * x / ((x * x).mean(-1, keepdim=True) + eps).sqrt()", "mean_not_subtracted", 1),
+    ("q2", "def group_norm(x, gamma, beta, groups, eps):\n    p = x.reshape(len(x), groups, -1)\n    p = (p - p.mean(2, keepdim=True)) / (p.var(2, correction=0, keepdim=True) + eps).sqrt()\n"
+     "    return gamma[:, None, None] * (p.reshape(x.shape) + beta[:, None, None])", "beta_scaled", 2),
 ]  # fmt: skip
 
 # Forbidden shortcuts: question, code, what the feedback names.
