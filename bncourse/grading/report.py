@@ -28,7 +28,7 @@ def answers(row: dict, table: Table) -> list[dict]:
             "status": row[f"{name}_status"],
             "sign": SIGNS.get(row[f"{name}_status"], "✗"),
             "told": row[f"{name}_feedback"].splitlines(),
-            "text": row.get(f"{name}_text", ""),
+            "text": row.get(f"{name}_text", "").removeprefix("./"),
         }
         for name, question in table.questions.items()
     ]
@@ -80,6 +80,8 @@ def write_pages(folder: Path, table: Table, anonymous: bool = False) -> list[Pat
                 row = row | {"student": alias(row), "file": f"{alias(row)}-{row['digest'][:6]}.ipynb"}
             text = page("student", row=row, answers=answers(row, table), **common)
             path = place(folder, row)
+            if path in written:  # x.ipynb beside x.py
+                path = path.with_name(f"{path.stem}-{row['digest'][:6]}.html")
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8")

@@ -117,13 +117,13 @@ def operators(rules: Rules) -> tuple[tuple[str, str], ...]:
 
 
 @contextmanager
-def stopped(operators: Iterable[tuple[str, str]], found):
-    """Until the end of the block, `found` is told when torch dispatches one of the operators, whoever asked for it."""
+def stopped(which: Iterable[tuple[str, str]], found):
+    """Until the end of the block, `found` is told when torch dispatches one of these operators, whoever asked for it."""
     library = Library("aten", "IMPL")
     try:
         with warnings.catch_warnings():  # that there has been a kernel before
             warnings.simplefilter("ignore")
-            for operator, key in operators:
+            for operator, key in which:
                 library.impl(operator, lambda *_, what=f"torch's {operator.partition('.')[0]}", **__: found(what), key)
         yield
     finally:

@@ -256,10 +256,10 @@ def test_nothing_of_a_submission_is_markup_on_a_page(table, tmp_path):
 
 
 def test_pages_stay_in_their_folder_and_never_overwrite_each_other(table, tmp_path):
-    for name in ("../../outside.ipynb", "x.ipynb", "x.html/y.ipynb", "line\nbreak.ipynb", "index.ipynb"):
+    for name in ("../../outside.ipynb", "x.ipynb", "x.py", "x.html/y.ipynb", "line\nbreak.ipynb", "index.ipynb"):
         table.add(Row(name, name[:4], "ok", {"q1": RIGHT, "q2": TEXT}), 7)
     report, *pages = write_pages(tmp_path / "pages", table)
-    assert len({page.resolve() for page in pages}) == len(table.rows) == 10
+    assert len({page.resolve() for page in pages}) == len(table.rows) == 11
     assert all(page.resolve().is_relative_to(tmp_path / "pages" / "students") for page in pages)
     assert "the class" in text_of(report)
 
