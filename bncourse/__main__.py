@@ -4,6 +4,7 @@ What a person can put right is one line on standard error and exit code 2, never
 """
 
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -98,6 +99,9 @@ def grade(
     seed: Annotated[int | None, typer.Option(min=0, help="Draw the same inputs again.")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds a cell or a call may take.")] = 20.0,
     retry: Annotated[bool, typer.Option("--retry", help="Grade again what ran out of time or crashed.")] = False,
+    question: Annotated[str | None, typer.Option(help="Grade this question again, for everybody, and no other.")] = None,
+    due: Annotated[datetime | None, typer.Option(help="Files that are newer are marked as late.")] = None,
+    anonymous: Annotated[bool, typer.Option("--anonymous", help="Pages and the marks table without names.")] = False,
     unsafe: Annotated[bool, typer.Option("--unsafe", help="Without a sandbox. Only for code you trust.")] = False,
 ) -> None:
     """Grade every notebook in a folder. Linux only; student code runs in a sandbox (bubblewrap)."""
@@ -134,24 +138,42 @@ def grade(
                 timeout=timeout,
                 retry=retry,
                 unsafe=unsafe,
+                question=question,
+                due=due,
                 progress=progress,
             )
         seconds = time.monotonic() - started
         for mark in table.merge(marks):
             typer.echo(f"bncourse: {manual}, line {mark.line}: nothing was handed in by {mark.student!r}", err=True)
-        imports = table.write_imports()
-        pages = write_pages(feedback, table) if feedback else []
+        imports, to_read = table.write_imports(), table.write_marks(anonymous)
+        pages = write_pages(feedback, table, anonymous) if feedback else []
     count = Counter(row["status"] for row in table.rows.values())
     typer.echo(f"{len(table.rows)} submissions in {csv}: " + ", ".join(f"{n} {status}" for status, n in count.most_common()))
     if graded:
         typer.echo(f"graded now: {len(graded)} in {seconds:.0f} s, {seconds / len(graded):.1f} s each")
     typer.echo(f"to import: {', '.join(map(str, imports))}")
     if unread := sum(row["pending"] != "0" for row in table.rows.values()):
-        typer.echo(f"{unread} have a text for a person to read; merge the points with --manual")
+        typer.echo(f"{unread} have a text for a person to read" + (f": put the points into {to_read} and pass it to --manual" if to_read else ""))
+    for one, other, share in table.alike[:10]:
+        typer.echo(f"alike, look at them: {one} and {other} ({share:.0%} of their lines)")
+    for file, why in sorted(table.others.items()):
+        typer.echo(f"not graded: {file} ({why})")
     for found in misconceptions(table)[:5]:
         typer.echo(f"  {found['count']:4d} × {found['question']} {found['code']}")
     if pages:
         typer.echo(f"pages: {pages[0]} for you, {pages[0].parent / 'students'} for the students")
+
+
+@app.command()
+def gradescope(
+    exercise: Annotated[str, typer.Argument(help="ex01, …")],
+    out: Annotated[Path, typer.Option(help="The zip to write.")] = Path("autograder.zip"),
+) -> None:
+    """Write the zip that Gradescope takes as the autograder of an exercise."""
+    with plainly():
+        from .grading.gradescope import write_zip
+
+        typer.echo(f"wrote {write_zip(exercise, out)}: upload it as the assignment's autograder")
 
 
 @app.command()

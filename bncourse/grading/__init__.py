@@ -2,7 +2,8 @@
 
     exercise(...)            what a notebook calls: instant feedback from the public checks
     ex01, …                  one exercise a module: its questions, their properties, their misconceptions
-    calls, shortcuts         how an answer is called, and how its code is read
+    calls, shortcuts         how an answer is called, and what is watched while it runs
+    cells                    how the cells of a notebook are run
     sandbox, worker, wire    student code runs in another process and can only answer calls
     submission, batch        reading notebooks that may be broken, grading a folder of them
     masters                  the student notebook is generated from the master

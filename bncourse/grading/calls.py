@@ -6,16 +6,17 @@ check.
 """
 
 import importlib
-import inspect
 import math
 import random
 import traceback
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from .shortcuts import UNREAD, Rules, ShortcutUsed, find_shortcut, watch
+from .cells import leans_on_show
+from .shortcuts import Rules, ShortcutUsed, watch
 
 DTYPES = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8"), "int64": np.dtype("<i8"), "bool": np.dtype("?")}
 LARGEST = 2**20  # elements a tensor may have; checks ask for far fewer
@@ -90,7 +91,7 @@ class Reply:
 
     `values`: what was returned, one `Value` an item of a tuple or list; `is_tuple` tells `(x,)` from `x`.
     `inputs`: the tensors among the arguments after the call, to see whether they were changed in place.
-    `error`, `text`: type and message of the exception, or what is missing.
+    `error`, `text`: type and message of the exception, or what is missing. `gradients`: how often torch computed some.
     """
 
     outcome: str
@@ -99,6 +100,7 @@ class Reply:
     inputs: list = field(default_factory=list)
     error: str = ""
     text: str = ""
+    gradients: int = 0
 
 
 def describe(obj, depth: int = 0) -> Value:
@@ -106,7 +108,7 @@ def describe(obj, depth: int = 0) -> Value:
     it is as good as a list."""
     if isinstance(obj, torch.Tensor):
         dtype, shape = str(obj.dtype).removeprefix("torch."), tuple(obj.shape)
-        if dtype not in DTYPES or obj.layout is not torch.strided or obj.numel() > LARGEST:
+        if dtype not in DTYPES or obj.layout is not torch.strided or obj.is_meta or obj.numel() > LARGEST:
             return Value("tensor", dtype, shape)
         return Value("tensor", dtype, shape, np.array(obj.detach().cpu().numpy(), copy=True, order="C"))
     if isinstance(obj, np.generic):
@@ -133,6 +135,22 @@ def reseed(seed: int) -> None:
     torch.default_generator.manual_seed(seed)  # torch.manual_seed also notes it for GPUs, which takes 2 ms
 
 
+@contextmanager
+def counted_gradients():
+    """A list with an entry for each time that autograd goes backwards inside: whether an experiment trains can be seen."""
+    passes, usual = [], torch.autograd._engine_run_backward
+
+    def backward(*args, **options):
+        passes.append(None)
+        return usual(*args, **options)
+
+    torch.autograd._engine_run_backward = backward
+    try:
+        yield passes
+    finally:
+        torch.autograd._engine_run_backward = usual
+
+
 def call(namespace: dict, name: str, args: list, seed: int, rules: Rules = Rules()) -> Reply:
     """Runs `namespace[name](*args)`. The random generators are reseeded first, so that an answer that draws numbers
     does not depend on what ran before. Raises nothing that student code raises, except KeyboardInterrupt."""
@@ -142,15 +160,19 @@ def call(namespace: dict, name: str, args: list, seed: int, rules: Rules = Rules
     if not callable(answer):
         return Reply("missing", text=f"a {type(answer).__name__}")
     try:
-        with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(rules.autograd), watch(rules):
+        with torch.random.fork_rng(devices=[]), torch.enable_grad(), counted_gradients() as passes, watch(rules):
             reseed(seed)
             returned = answer(*args)
-        is_tuple = isinstance(returned, (tuple, list))
-        values = [describe(item) for item in (returned[:MOST_ITEMS] if is_tuple else [returned])]
-        return Reply("returned", values, is_tuple, [describe(tensor) for tensor in tensors_in(args)])
+            # Still watched: what was returned may be an object that begins to work only now.
+            is_tuple = isinstance(returned, (tuple, list))
+            values = [describe(item) for item in (returned[:MOST_ITEMS] if is_tuple else [returned])]
+            inputs = [describe(tensor) for tensor in tensors_in(args)]
+        return Reply("returned", values, is_tuple, inputs, gradients=len(passes))
     except ShortcutUsed as used:
         return Reply("shortcut", text=str(used))
     except (Exception, SystemExit) as error:
+        if not rules.autograd and "does not require grad" in str(error):  # what torch says where autograd is switched off
+            return Reply("shortcut", text="autograd")
         return Reply("raised", error=type(error).__name__[:80], text=str(error)[:300] or last_line(error))
 
 
@@ -175,19 +197,10 @@ class NamespaceAnswers:
     def __init__(self, namespace: dict):
         self.namespace = namespace
 
-    def shortcut(self, name: str, rules: Rules) -> str | None:
-        """See `find_shortcut`. Reads the cells run so far (IPython's `In`); outside of a notebook there are none."""
+    def leans_on_show(self, name: str) -> bool:
+        """Reads the cells run so far (IPython's `In`); outside of a notebook there are none."""
         history = self.namespace.get("In")
-        if not isinstance(history, list):
-            return None
-        cells = [str(cell) for cell in history]
-        found = find_shortcut(cells, name, rules)
-        if found == UNREAD:  # a client may run cells without adding them to the history
-            try:
-                found = find_shortcut([*cells, inspect.getsource(self.namespace[name])], name, rules)
-            except (KeyError, OSError, TypeError):
-                pass
-        return found
+        return isinstance(history, list) and leans_on_show([str(cell) for cell in history], name)
 
     def call(self, name: str, args: list, seed: int, rules: Rules) -> Reply:
         return call(self.namespace, name, hand_over(args), seed, rules)

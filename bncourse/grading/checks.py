@@ -8,8 +8,10 @@ inputs, and when one of them gives the student's numbers, that misconception is 
 import importlib
 import os
 import pkgutil
+import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,7 +19,7 @@ import torch
 
 from .calls import NamespaceAnswers, Reply, Value, hand_over, is_number, tensors_in
 from .feedback import Feedback, GradingError, Marks, Result, Results
-from .shortcuts import SHOW, UNREAD, Rules
+from .shortcuts import Rules
 
 VALUE = Rules(anything=True)
 TOLERANCE = {torch.float32: 2e-3, torch.float64: 1e-9}
@@ -26,7 +28,7 @@ TOLERANCE = {torch.float32: 2e-3, torch.float64: 1e-9}
 @dataclass(frozen=True)
 class Question:
     """`check(ask, rng, marks)` gives `points` in parts. `answer` is the name the student's answer goes by: a function,
-    whose code has to keep to `rules`, or (with `rules=VALUE`) a variable that holds numbers or words."""
+    that keeps to `rules` while it is called, or (with `rules=VALUE`) a variable that holds numbers or words."""
 
     answer: str
     points: float
@@ -83,16 +85,18 @@ class Ask:
 
     def __init__(self, answers, answer: str, rng: np.random.Generator, rules: Rules = Rules()):
         self.answers, self.answer, self.rng, self.rules = answers, answer, rng, rules
+        self.gradients = 0  # that torch has computed in the calls so far
 
     def __call__(self, *args, of: str = "") -> Reply:
         """`of`: the name of another function of the student's."""
         name = of or self.answer
         reply = self.answers.call(name, list(args), int(self.rng.integers(2**31)), self.rules)
+        self.gradients += reply.gradients
         if reply.outcome == "missing":
             raise Feedback("missing", missing(name, reply.text))
         if reply.outcome == "shortcut":
             raise Feedback("shortcut", shortcut(name, reply.text))
-        if reply.error == "NotImplementedError":
+        if reply.error == "NotImplementedError" and not reply.text.startswith(("Cannot copy", "Could not run")):  # torch has those
             raise Feedback("not_started", f"Not written yet: replace the line that raises by your {name}.")
         return reply
 
@@ -150,9 +154,11 @@ def missing(answer: str, text: str) -> str:
 
 
 def shortcut(answer: str, what: str) -> str:
-    if what == SHOW:
-        return f"{answer} needs what show(…) gives back, and show does nothing when the notebook is graded. Look at what it shows, and write that down yourself."  # fmt: skip
     return f"{answer} uses {what}, which is not allowed here: it does the work that the question asks you to write out."
+
+
+def hint(answer: str) -> str:
+    return f"{answer} seems to need what show(…) gives back, and show does nothing when the notebook is graded. Look at what it shows, and write that down yourself."  # fmt: skip
 
 
 def shapes(args: tuple) -> str:
@@ -165,9 +171,15 @@ def output(trial: Trial, index: int, label: str) -> torch.Tensor:
     reply, right, where = trial.reply, trial.right, shapes(trial.args)
     if reply.outcome == "raised":
         raise Feedback("raised", f"Your function raised {reply.error} ({one_line(reply.text)}) when {where}.")
+    if len(right) > 1 and not reply.is_tuple and reply.values[0].array is not None and len(reply.values[0].shape) > right[0].dim():
+        # One tensor that holds them all can be unpacked like a tuple.
+        one = reply.values[0]
+        reply = replace(reply, values=[replace(one, shape=one.shape[1:], array=part) for part in one.array])
     if len(right) > 1 and len(reply.values) != len(right):
         if [v.type for v in reply.values] == ["NoneType"]:
             raise Feedback("returned_nothing", "Your function returned None. Is the return statement missing?")
+        if "numpy" in reply.values[0].type and not reply.is_tuple:
+            raise Feedback("wrong_type", f"Your function returned one {one_line(reply.values[0].type)}; return {len(right)} tensors. torch.from_numpy turns an array into one.")  # fmt: skip
         raise Feedback("wrong_count", f"Return {len(right)} things; yours returned {len(reply.values)}.")
     value = only_one(reply, right[0].dim()) if len(right) == 1 else reply.values[index]
     dtype = str(first_dtype(trial.args)).removeprefix("torch.")
@@ -242,10 +254,17 @@ def judge(trials: list[Trial], index: int, label: str, misconceptions: list[Misc
         raise formal
     if wrong:
         trial, got = wrong[0]
-        if all(off(got, trial.right[index]) < 1e-4 for trial, got in wrong):
+        digits = max(off(got, trial.right[index]) for trial, got in wrong)
+        if digits < 1e-6 or digits < 1e-4 and all(torch.equal(got, got.float().double()) for _, got in wrong):
             raise Feedback(
                 "precision_lost",
-                f"{label} is right to about five digits only, for float64 input. Something in between is float32.",
+                f"{label} is right to some digits only, for float64 input. Something in between is float32.",
+            )
+        if digits < 1e-4:
+            raise Feedback(
+                "small_constant",
+                f"{label} is right to four or five digits, and float64 can do far better. Is there a small constant of your own "
+                "in it, such as 1e-5 against a division by 0? It belongs only where the question puts it.",
             )
         where = f" (Your function was {shapes(trial.args)}.)" if tensors_in(trial.args) else ""
         raise Feedback("unknown", describe(got, trial) + where)
@@ -301,7 +320,7 @@ def read_text(name: str, question: Written, ask: Ask) -> Result:
     if count > most:
         raise Feedback("too_long", f"{count} words; {fewest} to {most} are asked for. Which sentence would not be missed?")
     rubric = "; ".join(f"{what} ({points:g})" for what, points in question.rubric.items())
-    return Result(name, 0, question.points, "pending", "", f"{count} words, for a person to read. Points are given for: {rubric}.")
+    return Result(name, 0, question.points, "pending", "", f"{count} words, for a person to read. Points are given for: {rubric}.", text)
 
 
 def run(name: str, question, answers, seed: int) -> Result:
@@ -313,30 +332,42 @@ def run(name: str, question, answers, seed: int) -> Result:
         ask = Ask(answers, question.answer, rng, question.rules)
         if isinstance(question, Written):
             return read_text(name, question, ask)
-        found = answers.shortcut(question.answer, question.rules)
-        if found and found != UNREAD:
-            raise Feedback("shortcut", shortcut(question.answer, found))
         question.check(ask, rng, marks)
-        if found == UNREAD and marks.points and not question.rules.anything:  # a function is there all the same
-            marks.points = 0
-            raise Feedback("unread", f"{question.answer} works, but its code is nowhere to be read. Write it with def in a cell.")
     except Feedback as feedback:
         marks.feedback.insert(0, feedback)
+    hints = [hint(question.answer)] if answers.leans_on_show(question.answer) else []
     if not marks.feedback:
-        return Result(name, marks.points, question.points, "ok")
+        return Result(name, marks.points, question.points, "ok", message=" ".join(["Right.", *hints]))
+    if any(feedback.code == "shortcut" for feedback in marks.feedback):
+        marks.points = 0.0
     said = {f.message: f for f in marks.feedback}  # parts often fail for the same reason: say it once
-    message = "\n".join(list(said)[:2])
+    message = "\n".join([*list(said)[:2], *hints])
     return Result(name, marks.points, question.points, "wrong", marks.feedback[0].code, message)
+
+
+FREE_TRIES, LONGEST_WAIT = 3, 60  # seconds
+tries: Counter = Counter()  # wrong values so far, by exercise and question
+
+
+def guarded(key: tuple[str, str], result: Result) -> Result:
+    """A wrong value as a notebook shows it: without the points of its parts, and later with every try. A loop could otherwise
+    find the value without a thought."""
+    if result.status != "wrong" or result.code in ("missing", "not_started"):
+        return result
+    tries[key] += 1
+    time.sleep(min(LONGEST_WAIT, 2 ** (tries[key] - FREE_TRIES - 1)) if tries[key] > FREE_TRIES else 0)
+    wait = f" Each further try takes longer, up to {LONGEST_WAIT} seconds: think first." if tries[key] >= FREE_TRIES else ""
+    return replace(result, points=0, code="wrong", open=True, message=result.message.partition("\n")[0] + wait)
 
 
 class NotebookCheck:
     """What `exercise("ex01", globals())` returns: call it with a question, or with nothing for all of them.
 
-    Every call draws fresh inputs. With BNCOURSE_STRICT=1 a wrong answer raises AssertionError instead.
+    Every call draws fresh inputs; a wrong value takes longer from try to try. With BNCOURSE_STRICT=1 a wrong answer raises AssertionError instead.
     """
 
     def __init__(self, name: str, namespace: dict):
-        self.module, self.answers = load(name), NamespaceAnswers(namespace)
+        self.name, self.module, self.answers = name, load(name), NamespaceAnswers(namespace)
 
     @cached_property
     def questions(self) -> dict:
@@ -347,8 +378,12 @@ class NotebookCheck:
             raise ValueError(f"no question {question!r}; there is {', '.join(self.questions)}")
         seed = int.from_bytes(os.urandom(4))
         names = list(self.questions) if question is None else [question]
-        results = Results(run(name, self.questions[name], self.answers, seed) for name in names)
+        results = Results(self.one(name, seed) for name in names)
         if os.environ.get("BNCOURSE_STRICT") == "1":
             if failed := [str(r) for r in results if r.status not in ("ok", "pending")]:
                 raise AssertionError("\n".join(failed))  # an assert would not be there under python -O
         return results if question is None else results[0]
+
+    def one(self, name: str, seed: int) -> Result:
+        question, result = self.questions[name], run(name, self.questions[name], self.answers, seed)
+        return guarded((self.name, name), result) if question.rules == VALUE else result

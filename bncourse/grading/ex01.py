@@ -67,13 +67,18 @@ def draw_eps(rng, count: int) -> list[float]:
 
 
 def normalize(x, gamma, beta, eps, *, over, mean=None, var=None, correction=0, root=lambda v, e: (v + e).sqrt(),
-              use_gamma=True, use_beta=True, keepdim=True, along=1):  # fmt: skip
+              use_gamma=True, use_beta=True, keepdim=True, along=1, centre=lambda x, mean: x - mean, swap=False,
+              squares=False, beta_first=False, order=lambda x, mean, root: (x - mean) / root):  # fmt: skip
     """γ (x − mean)/root(var, ε) + β. Statistics over the axes `over` unless handed in; γ and β lie along axis `along`."""
     side = [1] * x.dim()
     side[along] = -1
+    gamma, beta = (beta, gamma) if swap else (gamma, beta)
     mean = x.mean(over, keepdim=keepdim) if mean is None else mean.reshape(side)
     var = x.var(over, correction=correction, keepdim=keepdim) if var is None else var.reshape(side)
-    y = (x - mean) / root(var, eps)
+    var = x.square().mean(over, keepdim=keepdim) if squares else var
+    y = order(x, x - centre(x, mean), root(var, eps))
+    if beta_first:
+        return gamma.reshape(side) * (y + beta.reshape(side))
     y = y * gamma.reshape(side) if use_gamma else y
     return y + beta.reshape(side) if use_beta else y
 
@@ -88,6 +93,16 @@ PARTS = [
     ("affine_forgotten", dict(use_gamma=False, use_beta=False)),
     ("gamma_forgotten", dict(use_gamma=False)),
     ("beta_forgotten", dict(use_beta=False)),
+]
+SLIPS = [  # looked for on their own only
+    ("swapped", dict(swap=True)),
+    ("mean_not_subtracted", dict(centre=lambda x, mean: x)),
+    ("mean_added", dict(centre=lambda x, mean: x + mean)),
+    ("mean_square", dict(squares=True)),
+    ("multiplied", dict(root=lambda v, e: (v + e).rsqrt())),
+    ("eps_squared", dict(root=lambda v, e: (v + e * e).sqrt())),
+    ("beta_scaled", dict(beta_first=True)),
+    ("brackets", dict(order=lambda x, mean, root: x - mean / root)),
 ]
 
 SAYINGS = {
@@ -105,6 +120,18 @@ SAYINGS = {
     "affine_forgotten": "Your output is normalized, but γ and β do nothing yet. What do they let the layer undo?",
     "gamma_forgotten": "γ has no effect on your output: the spread is right only when γ = 1.",
     "beta_forgotten": "β has no effect on your output: each feature should be centred there, not at 0.",
+    "swapped": "γ and β have changed places: the spread of your output is that of β, its mean that of γ. Which one multiplies?",
+    "mean_not_subtracted": "The mean is never subtracted: your output is divided, but not centred. What should its mean be "
+    "before β is added?",
+    "mean_added": "You add the mean where it has to be subtracted.",
+    "mean_square": "You divide by the root of E[x²]. The variance is the mean square of what is left *after* the mean is gone.",
+    "multiplied": "You multiply by the standard deviation. A feature with a large spread should come out smaller, not larger.",
+    "eps_squared": "You square ε. It stands under the root already, beside σ², just as it is handed to you.",
+    "beta_scaled": "γ multiplies β as well. β is added last, after the scaling.",
+    "brackets": "Only the mean is divided, because a division comes before a difference. Which brackets are missing?",
+    "scrambled": "You reshape without moving the channel axis: then values of different channels end up in one column. Which axis "
+    "has to stand last (or first) before you flatten the others, and what has to be undone afterwards?",
+    "buffers_swapped": "The two buffers have changed places: you subtract the variance and divide by the mean.",
     "batch_statistics": "You normalize with the mean and variance of the batch you are given. At evaluation an example "
     "must not depend on its neighbours: which statistics are there instead?",
     "batch_mean": "The variance is the stored one, but the mean is still that of the batch.",
@@ -121,12 +148,12 @@ SAYINGS = {
 
 
 def flawed(flaws: list[tuple], sayings: dict = SAYINGS, **right) -> list[Misconception]:
-    """Misconceptions of `normalize`: every flaw alone, then every two together (both are then named)."""
+    """Misconceptions of `normalize`: every flaw and slip alone, then every two flaws together (both are then named)."""
 
     def formula(change):
         return lambda *args: normalize(*args, **{**right, **change})
 
-    alone = [Misconception(code, sayings[code], formula(change)) for code, change in flaws]
+    alone = [Misconception(code, sayings[code], formula(change)) for code, change in [*flaws, *SLIPS]]
     pairs = [
         Misconception(a, f"Two things at once. {sayings[a]} And: {sayings[b]}", formula({**first, **second}))
         for (a, first), (b, second) in combinations(flaws, 2)
@@ -221,7 +248,16 @@ SWAPPED = (
 REPLACED = "You return the statistics of this batch alone. What should be left of the old ones when momentum is small?"
 OTHER_WAY = "You return the two in the wrong order: first the mean, then the variance."
 
+ADDED = (
+    "You add to the buffer without taking anything off, so it grows for ever. A blend has two weights, and they sum to 1: what "
+    "does the old value get?"
+)
+HALF = "You take the plain average of old and new. Momentum has no effect on it: which weight does it stand for?"
+
 RUNNING_MEAN = [
+    Misconception("added", ADDED, lambda m, v, x, a: m + a * x.mean(0)),
+    Misconception("added", ADDED, lambda m, v, x, a: m + x.mean(0)),
+    Misconception("momentum_ignored", HALF, lambda m, v, x, a: (m + x.mean(0)) / 2),
     Misconception("momentum_swapped", SWAPPED, lambda m, v, x, a: blend(m, x.mean(0), 1 - a)),
     Misconception("replaced", REPLACED, lambda m, v, x, a: x.mean(0)),
     Misconception("order", OTHER_WAY, lambda m, v, x, a: blend(v, x.var(0), a)),
@@ -233,6 +269,20 @@ BIASED = (
 )
 STD = "You store the standard deviation. The buffer is called running_var for a reason: when is the root taken?"
 RUNNING_VAR = [
+    *(
+        Misconception(code, say, lambda m, v, x, a, blended=blended, correction=correction: blended(v, x.var(0, correction=correction), a))
+        for code, say, blended in (
+            ("added", ADDED, lambda old, new, a: old + a * new),
+            ("added", ADDED, lambda old, new, a: old + new),
+            ("momentum_ignored", HALF, lambda old, new, a: (old + new) / 2),
+        )
+        for correction in (1, 0)
+    ),
+    Misconception(
+        "around_the_old_mean",
+        "You measure the spread around a mean from the buffer. The variance of this batch is taken around the batch's own mean.",
+        lambda m, v, x, a: blend(v, (x - m).square().mean(0), a),
+    ),
     Misconception("biased", BIASED, lambda m, v, x, a: blend(v, x.var(0, correction=0), a)),
     Misconception("momentum_swapped", SWAPPED, lambda m, v, x, a: blend(v, x.var(0), 1 - a)),
     Misconception(
@@ -306,6 +356,7 @@ def flawed_eval() -> list[Misconception]:
         ("batch_variance", dict(var=False, correction=1)),
     ]
     roots = [("variance_as_std" if code == "divided_by_variance" else code, c) for code, c in PARTS if "correction" not in c]
+    roots += [(code, change) for code, change in SLIPS if "squares" not in change]
 
     def formula(change):
         def compute(x, gamma, beta, mean, var, eps):
@@ -315,7 +366,11 @@ def flawed_eval() -> list[Misconception]:
 
         return compute
 
-    return [Misconception(code, SAYINGS[code], formula(change)) for code, change in batch + roots]
+    def exchanged(x, gamma, beta, mean, var, eps):
+        return normalize(x, gamma, beta, eps, over=(0,), mean=var, var=mean.abs())
+
+    found = [Misconception(code, SAYINGS[code], formula(change)) for code, change in batch + roots]
+    return [*found, Misconception("buffers_swapped", SAYINGS["buffers_swapped"], exchanged)]
 
 
 EVAL = flawed_eval()
@@ -364,8 +419,9 @@ def batch_norm_backward(dy, x, gamma, eps):
 
 
 def gradient(dy, x, gamma, eps, *, through_mean=True, through_var=True, use_gamma=True, total=False, correction=0,
-             stretch=lambda v, e: (v + e).sqrt(), over=0):  # fmt: skip
-    """dx with its two corrections switchable: what flows back through the mean, and through the variance."""
+             stretch=lambda v, e: (v + e).sqrt(), over=0, road=lambda xhat, average, sigma: xhat * average,
+             scale=lambda dx, sigma, n: dx / sigma):  # fmt: skip
+    """dx with its two corrections switchable: what flows back through the mean, and (along `road`) through the variance."""
     centred = x - x.mean(over, keepdim=True)
     sigma = stretch(x.var(over, keepdim=True, correction=correction), eps)
     xhat, g = centred / sigma, (dy * gamma if use_gamma else dy)
@@ -374,8 +430,8 @@ def gradient(dy, x, gamma, eps, *, through_mean=True, through_var=True, use_gamm
     if through_mean:
         dx = dx - average(g, over, keepdim=True)
     if through_var:
-        dx = dx - xhat * average(g * xhat, over, keepdim=True)
-    return dx / sigma
+        dx = dx - road(xhat, average(g * xhat, over, keepdim=True), sigma)
+    return scale(dx, sigma, x.shape[over])
 
 
 def hat(x, eps, over=0):
@@ -399,6 +455,17 @@ GRADIENT_SAYINGS = {
     "eps_outside": "In your gradient ε is added after the root; on the way forward it is under it.",
     "features": "Your sums run over the features of each example (axis 1). The statistics of a feature were taken over "
     "the batch: sum over the same axis on the way back.",
+    "factor_2": "The way through the variance has the wrong factor of 2. (x − μ)² brings one along, and the root of σ² another "
+    "half: what is left of the two?",
+    "sigma_missing": "A factor σ is missing: on every road the last step is x̂ = (x − μ)/σ, and its derivative holds 1/σ.",
+    "sigma_twice": "You divide by σ once too often. Count the 1/σ on each road; the one of x − μ = σ x̂ cancels.",
+    "not_normalized": "On the way through the variance you use x − μ where x̂ belongs (or the other way round): a factor σ is "
+    "left over there.",
+    "xhat_missing": "On the way through the variance x̂ is missing in front of the average: ∂σ²/∂x is different for every example.",
+    "sign": "A sign is wrong. When μ or σ² goes up, x̂ goes down: both ways through the statistics are subtracted.",
+    "turned_round": "Your dx has the wrong sign throughout.",
+    "n_left": "Your dx is N times too large. Did you multiply by N to get rid of the averages, and not divide again?",
+    "order": "dγ and dβ have changed places: return dx, dγ, dβ.",
     "dgamma_x": "dγ is Σ dy · (what γ multiplied). Is that x itself?",
     "dgamma_centred": "You multiply dy by x − μ. What γ multiplied on the way forward was also divided by something.",
     "averaged": "You average over the batch where a sum belongs. One γ and one β touch all N outputs of their feature: "
@@ -429,10 +496,22 @@ DX = gradient_flaws(
         ("eps_forgotten", switch(stretch=lambda v, e: (v + 1e-5).sqrt())),
         ("eps_outside", switch(stretch=lambda v, e: v.sqrt() + e)),
         ("features", switch(over=1)),
+        ("factor_2", switch(road=lambda xhat, average, sigma: 2 * xhat * average)),
+        ("factor_2", switch(road=lambda xhat, average, sigma: xhat * average / 2)),
+        ("sigma_missing", switch(scale=lambda dx, sigma, n: dx)),
+        ("sigma_twice", switch(scale=lambda dx, sigma, n: dx / sigma**2)),
+        ("not_normalized", switch(road=lambda xhat, average, sigma: xhat * average * sigma)),
+        ("not_normalized", switch(road=lambda xhat, average, sigma: xhat * average / sigma)),
+        ("not_normalized", switch(road=lambda xhat, average, sigma: xhat * average * sigma**2)),
+        ("xhat_missing", switch(road=lambda xhat, average, sigma: average)),
+        ("sign", switch(road=lambda xhat, average, sigma: -xhat * average)),
+        ("turned_round", switch(scale=lambda dx, sigma, n: -dx / sigma)),
+        ("n_left", switch(scale=lambda dx, sigma, n: n * dx / sigma)),
     ]
 )
 DGAMMA = gradient_flaws(
     [
+        ("order", lambda dy, x, gamma, eps: dy.sum(0)),
         ("dgamma_x", lambda dy, x, gamma, eps: (dy * x).sum(0)),
         ("dgamma_centred", lambda dy, x, gamma, eps: (dy * (x - x.mean(0))).sum(0)),
         ("averaged", lambda dy, x, gamma, eps: (dy * hat(x, eps)).mean(0)),
@@ -445,6 +524,7 @@ DGAMMA = gradient_flaws(
 )
 DBETA = gradient_flaws(
     [
+        ("order", lambda dy, x, gamma, eps: (dy * hat(x, eps)).sum(0)),
         ("averaged", lambda dy, x, gamma, eps: dy.mean(0)),
         ("features", lambda dy, x, gamma, eps: dy.sum(1)),
         ("dbeta_scaled", lambda dy, x, gamma, eps: (dy * gamma).sum(0)),
@@ -496,6 +576,16 @@ def check_q4(ask: Ask, rng, marks: Marks) -> None:
 
 # ---- q5: images ------------------------------------------------------------------------------------------------------
 
+def scrambled(there, back):
+    """Batch norm of a table that `there` makes of an image, brought `back` to the shape of the image."""
+
+    def formula(x, gamma, beta, eps):
+        rows = there(x, x.shape[1])
+        return back(normalize(rows, gamma, beta, eps, over=(0,)), x)
+
+    return Misconception("scrambled", SAYINGS["scrambled"], formula)
+
+
 IMAGES = flawed(
     [
         ("per_pixel", dict(over=(0,))),
@@ -506,7 +596,13 @@ IMAGES = flawed(
         *PARTS,
     ],
     over=(0, 2, 3),
-)
+) + [
+    scrambled(lambda x, c: x.reshape(-1, c), lambda y, x: y.reshape(x.shape)),
+    scrambled(lambda x, c: x.reshape(c, -1).T, lambda y, x: y.T.reshape(x.shape)),
+    scrambled(lambda x, c: x.movedim(1, -1).reshape(-1, c), lambda y, x: y.reshape(x.shape)),
+    scrambled(lambda x, c: x.movedim(1, 0).reshape(c, -1).T, lambda y, x: y.T.reshape(x.shape)),
+    scrambled(lambda x, c: x.reshape(-1, c), lambda y, x: y.reshape(x.movedim(1, -1).shape).movedim(-1, 1)),
+]
 
 
 def check_q5(ask: Ask, rng, marks: Marks) -> None:

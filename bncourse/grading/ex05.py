@@ -152,6 +152,16 @@ RMS = named(
 )
 
 
+SWAPPED = "γ and β have changed places: the spread of your output is that of β, its mean that of γ. Which one multiplies?"
+NOT_CENTRED = "The mean is never subtracted, although the size is measured around it. What should the mean be before β is added?"
+SCALED = "γ multiplies β as well. β is added last, after the scaling."
+LAYER += [
+    Misconception("swapped", SWAPPED, lambda x, gamma, beta, eps, centre: layer_norm(x, beta, gamma, eps, centre)),
+    Misconception("mean_not_subtracted", NOT_CENTRED, lambda *args: layer_norm(*args, subtract=False)),
+    Misconception("beta_scaled", SCALED, lambda x, gamma, beta, eps, centre: layer_norm(x, gamma, gamma * beta, eps, centre)),
+]
+
+
 def describe_example(got: torch.Tensor, trial) -> str:
     """Mean and size of one example, with γ and β taken off again, beside what they should be."""
     x, gamma, beta, eps, centre = trial.args
@@ -239,6 +249,12 @@ GROUPS_AFFINE = named(
 )
 
 
+GROUPS_AFFINE += [
+    Misconception("swapped", SWAPPED, lambda x, gamma, beta, groups, eps: group_norm(x, beta, gamma, groups, eps)),
+    Misconception("beta_scaled", SCALED, lambda x, gamma, beta, groups, eps: group_norm(x, gamma, gamma * beta, groups, eps)),
+]
+
+
 def describe_group(got: torch.Tensor, trial) -> str:
     """One group of one image, γ and β taken off again."""
     x, gamma, beta, groups, eps = trial.args
@@ -311,10 +327,10 @@ def weight(v, g, dw, *, size=length, use_g=True):
     return (per_unit(g, v) if use_g else 1) * v / size(v)
 
 
-def dv(v, g, dw, *, project=True, use_g=True, use_size=True, unit=lambda v: v / length(v), axes=None):
+def dv(v, g, dw, *, project=1, use_g=True, use_size=True, unit=lambda v: v / length(v), axes=None):
     size, g = length(v), per_unit(g, v)
-    part = (dw * unit(v)).sum(inputs_of(v) if axes is None else axes, keepdim=True) * unit(v) if project else 0
-    return (g if use_g else 1) / (size if use_size else 1) * (dw - part)
+    part = (dw * unit(v)).sum(inputs_of(v) if axes is None else axes, keepdim=True) * unit(v)
+    return (g if use_g else 1) / (size**use_size) * (dw - project * part)
 
 
 def dg(v, g, dw, *, along=lambda v, g: v / length(v), reduce=torch.sum, axes=None):
@@ -322,6 +338,9 @@ def dg(v, g, dw, *, along=lambda v, g: v / length(v), reduce=torch.sum, axes=Non
 
 
 WEIGHT_SAYINGS = {
+    "length_twice": "You divide your dv by ‖v‖ once too often. How much longer has a step to be when v is ten times as long?",
+    "part_added": "You add the part of dw along v; it has to be taken off, so that what is left is at right angles to v.",
+    "part_twice": "You take the part of dw along v off twice. Once is enough to be at right angles to v.",
     "whole": "You divide by one length for the whole tensor. Every unit (first axis) has a length of its own: how many "
     "numbers should your lengths be?",
     "outgoing": "You take the length over the first axis, the units: that is one length for each *input*. The weights that "
@@ -378,6 +397,9 @@ DV = named(
         ("not_unit", dict(unit=lambda v: v)),
         ("not_unit", dict(unit=lambda v: v / length(v).sqrt())),
         ("project_whole", dict(axes=(0, 1, 2, 3))),
+        ("length_twice", dict(use_size=2)),
+        ("part_added", dict(project=-1)),
+        ("part_twice", dict(project=2)),
     ],
     lambda v, g, dw, axes=None, **parts: dv(v, g, dw, axes=axes and axes[: v.dim()], **parts),
     WEIGHT_SAYINGS,

@@ -204,6 +204,17 @@ def measured(ask: Ask, arm: str, seed: int) -> float:
     return float(number)
 
 
+def seen_to_train(ask: Ask, marks: Marks) -> None:
+    """An experiment is no experiment when nothing is trained in it: then no point of the question stands."""
+    if not marks.feedback and not ask.gradients:
+        marks.points = 0.0
+        raise Feedback(
+            "no_training",
+            "experiment(arm, seed) gives numbers, but while it ran torch computed not one gradient: no network was trained. Where "
+            "in your function does a network learn something, before it is measured?",
+        )
+
+
 def same(a: float, b: float) -> bool:
     return abs(a - b) <= 1e-6 * max(abs(a), abs(b))
 
@@ -238,6 +249,7 @@ def check_q2(ask: Ask, rng, marks: Marks) -> None:
                 "arm never reaches the network, or the measure is too coarse to tell the two apart. Where in your "
                 "function does the arm make a difference?",
             )
+    seen_to_train(ask, marks)
 
 
 def unrepeatable(ask: Ask, arm: str, seed: int, before: float, after: float) -> Feedback:
@@ -320,6 +332,7 @@ def check_q3(ask: Ask, rng, marks: Marks) -> None:
         return
     with marks.part(2):
         rerun(ask, rng, record, arms, seeds)
+    seen_to_train(ask, marks)
 
 
 def rerun(ask: Ask, rng, record: dict, arms: tuple, seeds: list) -> None:
@@ -485,6 +498,9 @@ def check_q4(ask: Ask, rng, marks: Marks) -> None:
         judge_interval(number_in(report, "low"), number_in(report, "high"), first, second, right)
     with marks.part(1):
         judge_verdict(entry(report, "verdict", "report"), right, sign, threshold)
+    if not marks.feedback:
+        measured(ask, arms[0], seeds[0])
+    seen_to_train(ask, marks)
 
 
 def judge_fingerprint(given, registration) -> None:

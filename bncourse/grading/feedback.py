@@ -36,7 +36,7 @@ class Marks:
 @dataclass(frozen=True)
 class Result:
     """One question, judged. `status` is ok, wrong, crashed, timeout, or pending (a text that a person has to read);
-    `code` names the misconception and is "" when the answer is right."""
+    `code` names the misconception and is "" when the answer is right. `text`: what a person has to read."""
 
     question: str
     points: float
@@ -44,9 +44,13 @@ class Result:
     status: str
     code: str = ""
     message: str = "Right."
+    text: str = ""
+    open: bool = False
 
     @property
     def score(self) -> str:
+        if self.open:
+            return f"not all right yet, {self.max:g} points in all"
         return f"up to {self.max:g} points" if self.status == "pending" else f"{self.points:g} of {self.max:g} points"
 
     def __str__(self):
@@ -72,7 +76,8 @@ class Results(list):
         decided = [r for r in self if r.status != "pending"]
         open_points = sum(r.max for r in self if r.status == "pending")
         rest = f", and up to {open_points:g} for what a person reads" if open_points else ""
-        return f"{sum(r.points for r in decided):g} of {sum(r.max for r in decided):g} points{rest}"
+        least = "at least " if any(r.open for r in self) else ""
+        return f"{least}{sum(r.points for r in decided):g} of {sum(r.max for r in decided):g} points{rest}"
 
     def __str__(self):
         return "\n".join([*map(str, self), f"All in all: {self.total}."])

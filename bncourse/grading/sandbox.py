@@ -5,23 +5,25 @@ libraries are mounted, read-only: no home, no repository, no other submission, n
 """
 
 import os
+import platform
 import secrets
 import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from .calls import Reply
 from .feedback import GradingError
 from .shortcuts import Rules
-from .wire import ProtocolError, frame, frame_call, read_json, read_reply, text
+from .wire import ProtocolError, frame, frame_call, items, read_json, read_reply, text
 
 PACKAGE = Path(__file__).resolve().parents[1]
 STARTING = 120  # seconds: importing torch on a cold and busy disk
@@ -50,12 +52,18 @@ class Limits:
 
     @property
     def total(self) -> float:
+        """Seconds for all calls of answers."""
         return 6 * self.step
+
+    @property
+    def cells(self) -> float:
+        """Seconds for all cells, which have a clock of their own."""
+        return 3 * self.step
 
 
 @dataclass
 class Clock:
-    """Seconds a submission's own steps have taken so far, over all its workers; starting them is not on its account."""
+    """Seconds that steps have taken so far, over all workers of a submission; starting them is not on its account."""
 
     spent: float = 0.0
 
@@ -93,31 +101,84 @@ def visible() -> list[Path]:
     return [place for place in dict.fromkeys(places) if place.exists()]
 
 
-def without_answers(inside: Path) -> list[str]:
-    """Closes the right answers, which are in the checks of the exercises: a worker has no use for them. `inside`: where
-    the sandbox has the package."""
-    package = PACKAGE if inside.parent == Path("/course") else inside
-    closed = sorted(package.glob("grading/ex*.py"))
-    mounts = [part for path in closed for part in ("--ro-bind", "/dev/null", str(inside / path.relative_to(package)))]
-    compiled = package / "grading" / "__pycache__"
-    return mounts + (["--tmpfs", str(inside / compiled.relative_to(package))] if compiled.is_dir() else [])
+def of_the_course(course: bool) -> list[str]:
+    """The package as a worker may see it: never the checks, which hold the right answers, and without `course` nothing but
+    what calls answers and loads data."""
+    alone = ("__init__", "data", "download", "digits_order")
+    mounts = ["--tmpfs", "/course", "--perms", "0755", "--dir", f"/course/{PACKAGE.name}"]
+    for path in sorted(PACKAGE.rglob("*")):
+        inside = path.relative_to(PACKAGE)
+        where, name = inside.parts[:-1], path.name.partition(".")[0]
+        if path.is_dir() and (course or inside.parts[0] in ("grading", "__pycache__")):
+            mounts += ["--perms", "0755", "--dir", str(Path("/course", PACKAGE.name, inside))]
+        elif path.is_dir() or name.startswith("ex0") and "given" not in where and "grading" in where:
+            continue
+        elif course or "grading" in where or name in alone and where in ((), ("__pycache__",)):
+            mounts += ["--ro-bind", str(path), str(Path("/course", PACKAGE.name, inside))]
+    return mounts
 
 
-def command(limits: Limits, unsafe: bool, slot: int, inside: list[str] | None = None) -> tuple[list[str], dict]:
-    """The command that starts a worker (or `inside`, in the same sandbox), and its environment."""
+# Kernel calls that a worker must not make, by machine: memory that no limit on a process counts (memfd_create, memfd_secret,
+# shmget, io_uring_setup), keyrings, which the processes of a user share across sandboxes (add_key, request_key, keyctl), and
+# what a file system or namespace of one's own would take (mount, fsopen, unshare, setns).
+CLOSED_CALLS = {
+    "x86_64": (0xC000003E, (319, 447, 29, 425, 248, 249, 250, 165, 430, 272, 308)),
+    "aarch64": (0xC00000B7, (279, 447, 194, 425, 217, 218, 219, 40, 430, 97, 268)),
+}
+
+
+def closing_filter() -> bytes:
+    """A seccomp program that lets those calls fail with EPERM; nothing on other machines."""
+    if platform.machine() not in CLOSED_CALLS:
+        return b""
+    architecture, calls = CLOSED_CALLS[platform.machine()]
+    load, equal, larger, give, last = 0x20, 0x15, 0x35, 0x06, len(calls)
+    # (what, steps to skip when it holds, when it does not, with which number); a call found in the list skips to the last step.
+    steps = [(load, 0, 0, 4), (equal, 0, last + 3, architecture), (load, 0, 0, 0), (larger, last + 1, 0, 0x40000000)]
+    steps += [(equal, last - n, 0, call) for n, call in enumerate(calls)]
+    steps += [(give, 0, 0, 0x7FFF0000), (give, 0, 0, 0x00050001)]  # allowed; not permitted
+    return b"".join(struct.pack("=HBBI", *step) for step in steps)
+
+
+def memory_group(limits: Limits) -> Path | None:
+    """A control group that limits the memory of all processes of a submission together, where this user may make one. The
+    libraries, which are counted too, get half a gigabyte."""
+    try:
+        lines = dict(line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
+        first = next((Path("/sys/fs/cgroup/memory" + path.rstrip("/")) for kinds, path in lines.items() if "memory" in kinds.split(",")), None)
+        old = first is not None
+        group = (first or Path("/sys/fs/cgroup" + lines[""].rstrip("/"))) / f"grade-{os.getpid()}-{secrets.token_hex(4)}"
+        group.mkdir()
+    except (OSError, KeyError, ValueError):
+        return None
+    try:
+        (group / ("memory.limit_in_bytes" if old else "memory.max")).write_text(str(limits.memory + 2**29))
+    except OSError:
+        group.rmdir()
+        return None
+    return group
+
+
+def command(limits: Limits, unsafe: bool, slot: int, inside: list[str] | None = None, course: bool = False,
+            closing: int | None = None) -> tuple[list[str], dict]:  # fmt: skip
+    """The command that starts a worker (or `inside`, in the same sandbox), and its environment. `closing`: a descriptor from
+    which bubblewrap reads the `closing_filter`."""
     env = {
         "PATH": "/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "BNCOURSE_WORKER": "1",
         "CUDA_VISIBLE_DEVICES": "",  # grading is on the CPU, so that a class is judged alike everywhere
         "OMP_NUM_THREADS": "1",
+        # A compiled function has no calls that could be watched, and an honest one computes the same as plain Python.
+        "PYTORCH_JIT": "0",
+        "TORCHDYNAMO_DISABLE": "1",
         "MPLBACKEND": "agg",
         "PYTHONPATH": str(PACKAGE.parent) if unsafe else "/course",
     }
     root = os.geteuid() == 0 and not unsafe
     # Root's processes are not counted by the kernel's limit on processes, so a worker started by root changes to a user
     # of its own; one a slot, or a fork bomb would use up its neighbour's limit.
-    ceilings = [100_000 + slot if root else 0, int(limits.total), limits.memory, limits.file_size]
+    ceilings = [int(not unsafe), 100_000 + slot if root else 0, int(2 * limits.total), limits.memory, limits.file_size]
     ceilings += [0 if unsafe else limits.processes]  # outside of the sandbox all processes of the user would count
     worker = inside or [sys.executable, "-B", "-P", "-m", f"{__package__}.worker", *map(str, ceilings)]
     if unsafe:
@@ -126,17 +187,18 @@ def command(limits: Limits, unsafe: bool, slot: int, inside: list[str] | None = 
     powers = ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if root else ["--unshare-user"]
     # /tmp first: Python itself may lie under it, and is then mounted into it.
     mounts = ["--perms", "1777", "--size", str(limits.scratch), "--tmpfs", "/tmp"]
-    mounts += ["--tmpfs", "/course", "--ro-bind", str(PACKAGE), f"/course/{PACKAGE.name}"]
+    mounts += of_the_course(course)
     for place in visible():
         for parent in list(place.parents)[-2::-1]:  # outermost first; bubblewrap would close them to the worker's user
             mounts += ["--perms", "0755", "--dir", str(parent)]
         mounts += ["--ro-bind", str(place), str(place)]
-    for package in (Path("/course", PACKAGE.name), *(place / PACKAGE.name for place in visible())):
-        mounts += without_answers(package)
+    for package in (place / PACKAGE.name for place in visible()):  # where it is installed, too
+        mounts += ["--tmpfs", str(package)] if package.is_dir() else []
     return [
         "bwrap", *spaces, *powers, "--die-with-parent", "--new-session", *mounts,
         "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev",
         "--remount-ro", "/course", "--remount-ro", "/", "--chdir", "/tmp", "--setenv", "HOME", "/tmp",
+        *([] if closing is None else ["--seccomp", str(closing)]),
         "--", *worker,
     ], env  # fmt: skip
 
@@ -144,12 +206,21 @@ def command(limits: Limits, unsafe: bool, slot: int, inside: list[str] | None = 
 class Worker:
     """One process running one submission's code. Every method raises `Died` or `TooSlow`; then only `close` is left."""
 
-    def __init__(self, limits: Limits, unsafe: bool, slot: int, clock: Clock | None = None):
+    def __init__(self, limits: Limits, unsafe: bool, slot: int, clock: Clock | None = None, course: bool = False):
         self.limits, self.clock = limits, clock or Clock()
         self.folder = tempfile.TemporaryDirectory(prefix="grade-") if unsafe else None
-        argv, env = command(limits, unsafe, slot)
+        program = b"" if unsafe else closing_filter()
+        closing, into = os.pipe() if program else (None, None)
+        if program:
+            os.write(into, program)
+            os.close(into)
+        argv, env = command(limits, unsafe, slot, course=course, closing=closing)
+        self.group = memory_group(limits)
+        if self.group:  # joined before anything is started in it
+            argv = ["/bin/sh", "-c", 'echo $$ >"$0" && exec "$@"', str(self.group / "cgroup.procs"), *argv]
         self.process = subprocess.Popen(
             argv,
+            pass_fds=[closing] if program else [],
             env=env,
             cwd=self.folder.name if self.folder else "/",
             stdin=subprocess.PIPE,
@@ -157,6 +228,8 @@ class Worker:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
+        if program:
+            os.close(closing)
         os.set_blocking(self.process.stdout.fileno(), False)
         os.set_blocking(self.process.stdin.fileno(), False)
         self.deadline = time.monotonic() + STARTING
@@ -170,35 +243,34 @@ class Worker:
             raise GradingError(f"the worker for student code does not start: {said[-1] if said else error}") from error
 
     @contextmanager
-    def step(self):
+    def step(self, clock: Clock | None = None):
         """Runs the clock of one step; gives a fresh name for its reply, so that an earlier or forged one does not pass."""
-        left = self.limits.total - self.clock.spent
+        left = self.limits.step if clock else min(self.limits.step, self.limits.total - self.clock.spent)
+        clock = clock or self.clock
         if left <= 0:
-            raise TooSlow(f"the {self.limits.total:g} seconds for a submission are used up")
+            raise TooSlow(f"the {self.limits.total:g} seconds for the answers of a submission are used up")
         started = time.monotonic()
-        self.deadline = started + min(self.limits.step, left)
+        self.deadline = started + left
         try:
             yield secrets.token_hex(8)
         except ProtocolError as error:
             raise Died(str(error)) from error
         finally:
-            self.clock.spent += time.monotonic() - started
+            clock.spent += time.monotonic() - started
 
-    def read_code(self, cells: list[str], answers: dict[str, Rules]) -> dict[str, str]:
-        """The shortcut in the code of each answer, or "". Trusted only because it comes before any cell is run."""
+    def read_cells(self, cells: list[str], answers: list[str]) -> tuple[set[str], set[str]]:
+        """The names that answers depend on, and the answers that lean on `show`."""
         sources = [cell.encode(errors="replace") for cell in cells]
-        with self.step() as ident:
-            asked = {answer: asdict(rules) for answer, rules in answers.items()}
-            request = {"do": "read", "id": ident, "sizes": [len(s) for s in sources], "answers": asked}
-            self.write(frame(request) + b"".join(sources))
-            found = self.answer(ident).get("found")
-            return {answer: text(found, answer, 100) for answer in answers}
+        with self.step(Clock()) as ident:
+            self.write(frame({"do": "read", "id": ident, "sizes": [len(s) for s in sources], "answers": answers}) + b"".join(sources))
+            reply = self.answer(ident)
+            return tuple({name for name in items(reply, what, 100_000) if isinstance(name, str)} for what in ("needed", "leaning"))
 
-    def run_cell(self, source: str) -> str:
-        """Runs a cell; the exception it raised as one line, or ""."""
+    def run_cell(self, source: str, number: int = 0, wanted: list[str] | None = None, clock: Clock | None = None) -> str:
+        """Runs a cell (of it only what changes one of the names `wanted`); the exception it raised as one line, or ""."""
         data = source.encode(errors="replace")
-        with self.step() as ident:
-            self.write(frame({"do": "cell", "id": ident, "size": len(data)}) + data)
+        with self.step(clock or Clock()) as ident:
+            self.write(frame({"do": "cell", "id": ident, "size": len(data), "number": number, "wanted": wanted}) + data)
             return text(self.answer(ident), "error", 300)
 
     def call(self, name: str, args: list, seed: int, rules: Rules = Rules()) -> Reply:
@@ -262,3 +334,9 @@ class Worker:
                 pass
         if self.folder:
             self.folder.cleanup()
+        for _ in range(50 if self.group else 0):  # until the last process in it is gone
+            try:
+                self.group.rmdir()
+                break
+            except OSError:
+                time.sleep(0.02)

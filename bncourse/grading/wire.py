@@ -104,6 +104,7 @@ def frame_reply(ident: str, reply: Reply) -> bytes:
         "inputs": [about(v, arrays) for v in reply.inputs],
         "error": reply.error,
         "text": reply.text,
+        "gradients": reply.gradients,
     }
     return frame(message, arrays)
 
@@ -130,7 +131,10 @@ def read_reply(message: dict, read) -> Reply:
     inputs = [read_value(item, read, budget) for item in items(message, "inputs", MOST_ITEMS)]
     if message["outcome"] == "returned" and not values and not message["is_tuple"]:
         raise ProtocolError("a reply returned nothing at all")
-    return Reply(message["outcome"], values, message["is_tuple"], inputs, text(message, "error", 80), text(message, "text", 300))
+    if type(message.get("gradients")) is not int:
+        raise ProtocolError("gradients are not counted")
+    told = text(message, "error", 80), text(message, "text", 300)
+    return Reply(message["outcome"], values, message["is_tuple"], inputs, *told, message["gradients"])
 
 
 def items(message: dict, key: str, most: int) -> list:

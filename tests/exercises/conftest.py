@@ -5,6 +5,7 @@ import importlib
 import pytest
 
 from bncourse.grading.calls import NamespaceAnswers
+from bncourse.grading.cells import run as run_cell
 from bncourse.grading.checks import load, run
 from bncourse.grading.feedback import GradingError
 from bncourse.grading.sandbox import check_sandbox
@@ -19,8 +20,9 @@ def judge():
     def judge(exercise: str, question: str, code: str, seed: int = 0):
         questions = load(exercise).QUESTIONS
         before = PRELUDE + getattr(importlib.import_module(f"answers.{exercise}"), "PRELUDE", "")
-        namespace = {"In": ["", before, code]}
-        exec(before + code, namespace)
+        namespace = {"In": ["", before, code], "__name__": "__main__"}
+        for number, cell in enumerate((before, code)):
+            assert run_cell(cell, namespace, number) == ""
         return run(question, questions[question], NamespaceAnswers(namespace), seed)
 
     return judge

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from bncourse.__main__ import app
 from bncourse.grading import exercise
+from bncourse.grading.cells import plain_python
 from bncourse.grading.checks import Written, exercises, load
 from bncourse.grading.masters import SOLUTION, canonical, regenerate, without_solutions
-from bncourse.grading.shortcuts import plain_python
 
 name_of = lambda path: path.stem.split("_")[0]  # noqa: E731
 each_master = pytest.mark.parametrize("path", MASTERS, ids=name_of)

@@ -6,6 +6,7 @@ All submissions are graded in one batch, and the tests look at its rows.
 import csv
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -20,7 +21,7 @@ from typer.testing import CliRunner
 
 from bncourse.__main__ import app
 from bncourse.grading.checks import Written, load
-from bncourse.grading.sandbox import Limits, Worker
+from bncourse.grading.sandbox import CLOSED_CALLS, Limits, Worker
 
 STEP = 3  # seconds a cell or a call may take
 
@@ -147,6 +148,48 @@ drive.mount("/content/drive")
 """
 MAGICS = "%pip install torch\n!nvidia-smi\nx = !ls\nbatch_norm?\nanswer = 42"
 
+# Work done in another process, which no one watches: started by the answer, or waiting since a cell.
+SUBPROCESS = """
+import subprocess, sys, tempfile, torch
+def batch_norm_eval(x, gamma, beta, m, v, eps):
+    torch.save((x, m, v, gamma, beta, False, 0.1, eps), "/tmp/given")
+    code = "import torch; torch.save(torch.nn.functional.batch_norm(*torch.load('/tmp/given')), '/tmp/found')"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return torch.load("/tmp/found")
+"""
+HELPER = """
+import multiprocessing, torch
+def serve(pipe):
+    while True: pipe.send(torch.nn.functional.batch_norm(*pipe.recv()))
+here, there = multiprocessing.Pipe()
+multiprocessing.get_context("fork").Process(target=serve, args=(there,), daemon=True).start()
+there.close()
+def batch_norm_eval(x, gamma, beta, m, v, eps):
+    here.send((x, m, v, gamma, beta, False, 0.1, eps))
+    return here.recv()
+"""
+COPIED = """
+import inspect, torch
+from bncourse.norms import BatchNorm
+exec(inspect.getsource(BatchNorm))
+def batch_norm(x, gamma, beta, eps): return BatchNorm(x.shape[1], eps=eps).to(x)(x) * gamma + beta
+"""
+MENDED = """
+import contextlib, torch
+import bncourse.grading.calls as calls, bncourse.grading.shortcuts as shortcuts
+calls.watch = shortcuts.watch = lambda rules: contextlib.nullcontext()
+def batch_norm_eval(x, gamma, beta, m, v, eps): return torch.nn.functional.batch_norm(x, m, v, gamma, beta, False, 0.1, eps)
+"""
+COMPARED = """
+from bncourse.norms import BatchNorm
+import torch.nn.functional as F
+norm = table = draw = torch.randn(8, 3)
+assert torch.allclose(F.batch_norm(norm, None, None, training=True), BatchNorm(3)(norm))
+torch.autograd.gradcheck(lambda x: F.batch_norm(x, None, None, training=True), norm.double().requires_grad_())
+@torch.jit.script
+def batch_norm_eval(x, gamma, beta, running_mean, running_var, eps: float):
+    return gamma * (x - running_mean) / torch.sqrt(running_var + eps) + beta
+"""
 RIGHT_POINTS, ALL_WRONG = 20, 0
 BEFORE, AFTER, INSTEAD = "before", "after", "instead"
 
@@ -178,7 +221,7 @@ CASES = {
     "detached": (DETACHED, AFTER, {"ok", "crashed"}, {20}),
     "deaf": (DEAF, BEFORE, {"timeout"}, {20}),
     "deep_recursion": (UNWIND, AFTER, {"ok", "crashed", "timeout"}, {20}),
-    "evil_modules": (EVIL_MODULES + WRONG, INSTEAD, {"wrong", "crashed"}, {0}),
+    "evil_modules": (EVIL_MODULES + WRONG, INSTEAD, {"wrong", "crashed", "timeout"}, {0}),
     "huge_answer": ("def batch_norm_eval(x, *_): return torch.zeros(2**27)", AFTER, {"wrong", "crashed"}, {17}),
     "endless_answer": ("def batch_norm_eval(x, *_): return [[0.5] * 10**5] * 10**3", AFTER, {"wrong", "crashed"}, {17}),
     "subclass": ("class T(torch.Tensor):\n    def __getattribute__(self, name): raise SystemExit\n"
@@ -186,6 +229,12 @@ CASES = {
     "quiet_exit": ("import atexit, os\natexit.register(os._exit, 0)\nraise KeyboardInterrupt", AFTER, {"ok", "crashed"}, {20}),
     "nul": ("x = 1\0", BEFORE, {"ok"}, {20}),
     "surrogate": ("x = '\ud800'", BEFORE, {"ok"}, {20}),
+    "subprocess": (SUBPROCESS, AFTER, {"wrong"}, {17}),
+    "helper": (HELPER, AFTER, {"wrong"}, {17}),
+    "copied": (WRONG + COPIED, INSTEAD, {"wrong"}, {0}),
+    "mended": (MENDED, AFTER, {"wrong"}, {17}),
+    "compared": (COMPARED, AFTER, {"ok"}, {20}),
+    "own_and_answer": (f"batch_norm_eval = batch_norm_eval\n{LOOP}", AFTER, {"timeout"}, {20}),
     "answer_lost": ("del batch_norm_eval", AFTER, {"wrong"}, {17}),
 }  # fmt: skip
 
@@ -217,6 +266,7 @@ def grade_everything(folder, table):
     shutil.copy(MASTER, folder / "master.ipynb")
     (folder / "sub").mkdir()
     shutil.copy(STUDENT, folder / "sub" / "student.ipynb")
+    notebook(folder / "long_cells.ipynb", *["import time\ntime.sleep(2.4)"] * 5, *right)
     notebook(folder / "shuffled.ipynb", *right[:2], *right[2:][::-1], *right[2:4])
     shutil.copy(STUDENT, folder / "=two\nlines.ipynb")
     write_unreadable(folder)
@@ -253,9 +303,11 @@ UNREADABLE = {
     "empty": "is empty",
     "no_code": "no code cells",
     "huge": "Clear all outputs",
-    "outside": "outside of the folder",
-    "dangling": "missing",
-    "circle": "cannot be opened|missing",
+    "outside": "a link to another file",
+    "neighbour": "a link to another file",
+    "hard": "under several names",
+    "dangling": "a link to another file",
+    "circle": "a link to another file",
     "pipe": "not a file",
     "folder": "not a file|cannot be opened",
 }
@@ -272,6 +324,9 @@ def write_unreadable(folder):
     with open(folder / "huge.ipynb", "wb") as file:
         file.truncate(200 * 2**20)  # takes no room on the disk
     (folder / "outside.ipynb").symlink_to(MASTER)
+    (folder / "neighbour.ipynb").symlink_to(folder / "master.ipynb")
+    (folder / "first.ipynb").write_bytes(MASTER.read_bytes())
+    (folder / "hard.ipynb").hardlink_to(folder / "first.ipynb")
     (folder / "dangling.ipynb").symlink_to(folder / "nothing")
     (folder / "circle.ipynb").symlink_to(folder / "circle.ipynb")
     os.mkfifo(folder / "pipe.ipynb")
@@ -314,7 +369,9 @@ def test_master_maximum_student_nothing_and_order_of_cells_does_not_matter(grade
     assert (found["from_colab.ipynb"]["status"], found["from_colab.ipynb"]["points"]) == ("ok", "20")
     for student in ("sub/student.ipynb", "./=two\nlines.ipynb"):
         assert (found[student]["status"], found[student]["points"]) == ("wrong", "0")
-    assert len(found) == len(CASES) + len(UNREADABLE) + 6
+    assert (found["long_cells.ipynb"]["status"], found["long_cells.ipynb"]["points"]) == ("ok", "20")
+    assert "all cells together took more than 9 seconds" in found["long_cells.ipynb"]["message"]
+    assert len(found) == len(CASES) + len(UNREADABLE) + 8  # and the other name of the hard link
 
 
 def test_the_table_has_points_status_and_feedback_a_question(graded):
@@ -356,6 +413,18 @@ def test_what_a_submission_leaves_running_ends_with_it(sandbox):
     assert not running()
 
 
+def test_nothing_is_kept_where_no_limit_counts_it_or_a_neighbour_finds_it(sandbox):
+    """Memory files and the kernel's keyrings; and all processes of a submission share one limit, where a group can be made."""
+    worker = Worker(Limits(), unsafe=False, slot=51)
+    group = worker.group
+    assert group is None or "grade-" in group.name and group.exists()
+    assert "PermissionError" in worker.run_cell("import os\nos.memfd_create('x')")
+    keyring = "import ctypes\nassert ctypes.CDLL(None).syscall({}, -3, 0, 0, 0, 0) == -1\nassert ctypes.get_errno() in (0, 1)"
+    assert worker.run_cell(keyring.format(CLOSED_CALLS[platform.machine()][1][6])) == ""
+    worker.close()
+    assert group is None or not group.exists()
+
+
 def test_a_second_run_grades_only_what_is_new(sandbox, tmp_path):
     folder, table = tmp_path / "class", tmp_path / "grades.csv"
     folder.mkdir()
@@ -366,6 +435,32 @@ def test_a_second_run_grades_only_what_is_new(sandbox, tmp_path):
     notebook(folder / "b.ipynb", WRONG)
     assert grade(folder, csv=table).exit_code == 0
     assert {name: row["points"] for name, row in rows(table).items()} == {"a.ipynb": "1", "b.ipynb": "0"}
+
+
+def test_one_question_is_graded_again_and_the_others_keep_what_they_have(sandbox, tmp_path):
+    folder, table = tmp_path / "class", tmp_path / "grades.csv"
+    folder.mkdir()
+    notebook(folder / "a.ipynb", *cells_of(MASTER))
+    assert grade(folder, csv=table).exit_code == 0
+    before = rows(table)["a.ipynb"]
+    table.write_text(table.read_text().replace("a.ipynb,ok,20,20,4,4,", "a.ipynb,ok,5,20,1,1,"))
+    assert grade(folder, "--question", "q2", "--due", "2001-01-01", csv=table).exit_code == 0
+    after = rows(table)["a.ipynb"]
+    assert (after["q1"], after["q2"], after["points"], after["late"]) == ("1", "4", "17", "late") and before["late"] == ""
+    assert "no question 'q9'" in grade(folder, "--question", "q9", csv=table).stderr
+
+
+def test_the_autograder_for_gradescope_runs_as_gradescope_runs_it(sandbox, tmp_path):
+    result = CliRunner().invoke(app, ["gradescope", "ex02", "--out", str(tmp_path / "a.zip")])
+    assert result.exit_code == 0, result.output
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", "a.zip", "source"], cwd=tmp_path, check=True)
+    (tmp_path / "submission").mkdir()
+    shutil.copy(MASTERS[1], tmp_path / "submission" / "work.ipynb")
+    run = ["sh", str(tmp_path / "source" / "run_autograder")]
+    subprocess.run(run, check=True, env=os.environ | {"ROOT": str(tmp_path), "PYTHON": sys.executable})
+    found = json.loads((tmp_path / "results" / "results.json").read_text())
+    assert sum(test.get("score", 0) for test in found["tests"]) == 17 and [t["name"] for t in found["tests"]][-1] == "q5"
+    assert "score" not in found["tests"][-1] and "for a person to read" in found["tests"][-1]["output"]
 
 
 def test_what_crashed_is_graded_again_only_when_asked(sandbox, tmp_path):

@@ -1,12 +1,15 @@
 """Answers that are numbers, words or text, and functions that are handed more than tensors."""
 
+from collections import Counter
+
 import pytest
 import torch
 
+from bncourse.grading import checks, exercise
 from bncourse.grading.calls import NamespaceAnswers
 from bncourse.grading.checks import VALUE, Question, Written, choose, judge_number, run
 from bncourse.grading.feedback import Feedback, Results
-from bncourse.grading.shortcuts import Rules, find_shortcut
+from bncourse.grading.shortcuts import Rules
 
 
 def number(ask, rng, marks):
@@ -46,8 +49,6 @@ def judge(question, code: str):
     ("answer_q1 = 10**400", "wrong_type"),
     ("answer_q1 = object()", "wrong_type"),
     ("answer = 0.25", "missing"),
-    ("from bncourse.grading import show\nanswer_q1 = show(lambda: 0.25)", "shortcut"),
-    ("from bncourse.grading import show\nseen = show(lambda: 0.25)\nanswer_q1 = seen", "shortcut"),
     ("answer_q1 = eval('0.25')", ""),  # how a number was found is the student's business
 ])  # fmt: skip
 def test_a_number(code, told):
@@ -85,22 +86,6 @@ def test_a_sum_says_what_is_still_to_be_read():
     assert "says what was seen (2)" in str(results) and "up to 3 points" in results._repr_html_()
 
 
-def test_the_rules_of_a_question_say_what_may_be_used():
-    cells = ["import torch\nfrom bncourse import nets\ndef f(x): return torch.linalg.svdvals(nets.mlp(x))"]
-    assert find_shortcut(cells, "f", Rules(banned=("svdvals",), ours=("nets",))) == "torch.linalg.svdvals"
-    assert find_shortcut(cells, "f", Rules(ours=("nets",))) is None
-    assert find_shortcut(cells, "f", Rules()) == "from bncourse import nets"
-    assert find_shortcut(["import bncourse.train\ndef f(): return bncourse.train.train()"], "f", Rules(ours=("nets",)))
-    fused = ["import torch\ndef f(x): return torch.nn.functional.layer_norm(x, x.shape)"]
-    assert find_shortcut(fused, "f", Rules(fused=True)) is None and find_shortcut(fused, "f", Rules())
-
-
-def test_putting_a_network_into_evaluation_mode_is_no_eval():
-    assert find_shortcut(["def f(net): return net.eval()"], "f") is None
-    for hidden in ("import builtins\ndef f(x): return builtins.eval(x)", "def f(x): return __builtins__['eval'](x)"):
-        assert find_shortcut([hidden], "f")
-
-
 def test_a_banned_function_under_another_name_is_caught_while_it_runs():
     def call_it(ask, rng, marks):
         with marks.part(1):
@@ -124,11 +109,34 @@ def test_lists_of_weights_and_given_functions_are_copies():
     assert judge(Question("f", 1, check), code).status == "ok"
 
 
-def test_gradients_are_there_unless_autograd_is_not_allowed():
+def test_a_notebook_tells_no_parts_of_a_wrong_value_and_every_further_try_takes_longer(monkeypatch):
+    waited = []
+    monkeypatch.setattr(checks.time, "sleep", waited.append)
+    monkeypatch.setattr(checks, "tries", Counter())
+    namespace = {"answer_q3": {"A": "path", "B": "runs", "C": "landscape", "D": "runs"}}
+    check = exercise("ex04", namespace)
+    results = [check("q3") for _ in range(12)]
+    assert {(r.points, r.code) for r in results} == {(0, "wrong")} and "D is something else" in str(results[0])
+    assert waited[:3] == [0, 0, 0] and waited[3:7] == [1, 2, 4, 8] and waited[-1] == 60
+    assert "at least" in exercise("ex04", namespace)().total and "not all right yet" in str(results[0])
+    namespace["answer_q3"]["D"] = "progress"
+    assert (check("q3").points, check("q3").status) == (4, "ok")
+
+
+@pytest.mark.parametrize("code", ["answer_q1 = show(lambda: 0.25)", "seen = show(lambda: 0.25)\nanswer_q1 = 1 * seen"])
+def test_an_answer_that_leans_on_show_is_right_here_and_is_warned_of_grading(code):
+    result = judge(NUMBER, f"from bncourse.grading import show\n{code}")
+    assert (result.status, result.points) == ("ok", 2) and "show does nothing when the notebook is graded" in result.message
+    mended = judge(NUMBER, f"from bncourse.grading import show\n{code}\nseen = answer_q1 = 0.25")
+    assert mended.message == "Right."
+
+
+def test_autograd_is_there_unless_it_is_not_allowed():
     def check(ask, rng, marks):
         marks.points = float(ask(torch.ones(1)).values[0].plain)
 
     code = "def f(x): return float((x.requires_grad_() * 1).requires_grad)"
     assert judge(Question("f", 1, check), code).points == 1
-    inside = "def f(x): return float((torch.nn.Parameter(x) * 1).requires_grad)"
-    assert judge(Question("f", 1, check, Rules(autograd=False)), inside).points == 0
+    anyway = "def f(x):\n    with torch.enable_grad(): return float((x.requires_grad_() * 1).requires_grad)"
+    result = judge(Question("f", 1, check, Rules(autograd=False)), anyway)
+    assert (result.code, result.points) == ("shortcut", 0) and "autograd" in result.message

@@ -12,7 +12,7 @@ from bncourse.grading.calls import Reply, describe
 from bncourse.grading.shortcuts import Rules
 from bncourse.grading.wire import ProtocolError, frame, frame_call, frame_reply, from_json, read_json, read_reply
 
-GOOD = {"id": "x", "outcome": "returned", "values": [], "is_tuple": True, "inputs": [], "error": "", "text": ""}
+GOOD = {"id": "x", "outcome": "returned", "values": [], "is_tuple": True, "inputs": [], "error": "", "text": "", "gradients": 0}
 TENSOR = {"type": "tensor", "dtype": "float32", "shape": [2, 3], "data": True}
 
 
@@ -54,6 +54,7 @@ def read(data: bytes):
     frame(GOOD | {"values": [TENSOR | {"shape": [1] * 9}]}),
     frame(GOOD | {"values": [TENSOR | {"dtype": "O"}]}),
     frame(GOOD | {"error": 3}),
+    frame(GOOD | {"gradients": True}),
 ])  # fmt: skip
 def test_a_malformed_reply_is_refused(data):
     with pytest.raises(ProtocolError):

@@ -91,6 +91,11 @@ def update_running(running_mean, running_var, x, momentum):
     old = (1 - momentum) * np.stack([running_mean.numpy(), running_var.numpy()])
     return tuple(torch.from_numpy(a) for a in new + old)
 """,
+        "one tensor of both": """
+def update_running(running_mean, running_var, x, momentum):
+    old, new = torch.stack([running_mean, running_var]), torch.stack([x.mean(0), x.var(0)])
+    return old + momentum * (new - old)
+""",
         "in-place on a copy": """
 def update_running(running_mean, running_var, x, momentum):
     N = len(x)
@@ -253,7 +258,7 @@ WRONG = [
     ("q4", Q4 + "return (g - h * (g * h).mean(0)) / s, dgamma, dbeta", "mean_constant", 2),
     ("q4", Q4 + "return dx / gamma, dgamma, dbeta", "gamma_forgotten", 2),
     ("q4", Q4 + "return (g - g.sum(0) - h * (g * h).sum(0)) / s, dgamma, dbeta", "summed", 2),
-    ("q4", Q4 + "return -dx, dgamma, dbeta", "unknown", 2),
+    ("q4", Q4 + "return -dx, dgamma, dbeta", "turned_round", 2),
     ("q4", Q4 + "return dx, (dy * x).sum(0), dbeta", "dgamma_x", 5),
     ("q4", Q4 + "return dx, (dy * (x - x.mean(0))).sum(0), dbeta", "dgamma_centred", 5),
     ("q4", Q4 + "return dx, (g * h).sum(0), dbeta", "dgamma_scaled", 5),
@@ -271,6 +276,30 @@ WRONG = [
     ("q5", Q5 + "D = (0, 2, 3)\n    G, B = gamma, beta\n    " + IMAGE, "affine_axis", 0),
     ("q5", Q5 + "D = (0, 2, 3)\n    " + IMAGE.replace("correction=0", "correction=1"), "unbiased", 0),
     ("q5", Q5 + "D = (0, 2, 3)\n    m = x.mean(D, keepdim=True)\n    return G * (x - m) / ((x * x).mean(D, keepdim=True) - m * m + eps).sqrt() + B", "cancellation", 2),
+    ("q1", Q1 + "return beta * (x - x.mean(0)) / (x.var(0, correction=0) + eps).sqrt() + gamma", "swapped", 0),
+    ("q1", Q1 + "return gamma * x / (x.var(0, correction=0) + eps).sqrt() + beta", "mean_not_subtracted", 0),
+    ("q1", Q1 + "return gamma * (x - x.mean(0)) / ((x * x).mean(0) + eps).sqrt() + beta", "mean_square", 0),
+    ("q1", Q1 + "return gamma * (x - x.mean(0)) * (x.var(0, correction=0) + eps).sqrt() + beta", "multiplied", 0),
+    ("q1", Q1 + "return gamma * ((x - x.mean(0)) / (x.var(0, correction=0) + eps).sqrt() + beta)", "beta_scaled", 0),
+    ("q1", Q1 + "return gamma * (x - x.mean(0) / (x.var(0, correction=0) + eps).sqrt()) + beta", "brackets", 0),
+    ("q1", Q1 + NORM.replace("eps", "eps + 1e-5"), "small_constant", 0),
+    ("q1", Q1 + NORM.replace("return", "y =") + "\n    return y.to('meta')", "wrong_type", 0),
+    ("q2", Q2 + "return m + a * x.mean(0), v + a * x.var(0)", "added", 0),
+    ("q2", Q2 + "return (m + x.mean(0)) / 2, (v + x.var(0)) / 2", "momentum_ignored", 0),
+    ("q2", Q2 + "return np.stack([((1 - a) * m + a * x.mean(0)).numpy(), ((1 - a) * v + a * x.var(0)).numpy()])", "wrong_type", 0),
+    ("q3", Q3 + "return beta * (x - m) / (v + eps).sqrt() + gamma", "swapped", 0),
+    ("q3", Q3 + "return gamma * x / (v + eps).sqrt() + beta", "mean_not_subtracted", 0),
+    ("q3", Q3 + "return gamma * (x - v) / (m.abs() + eps).sqrt() + beta", "buffers_swapped", 0),
+    ("q4", Q4 + "return dx * s, dgamma, dbeta", "sigma_missing", 2),
+    ("q4", Q4 + "return dx / s, dgamma, dbeta", "sigma_twice", 2),
+    ("q4", Q4 + "return (g - g.mean(0) - 2 * h * (g * h).mean(0)) / s, dgamma, dbeta", "factor_2", 2),
+    ("q4", Q4 + "return (g - g.mean(0) - (x - x.mean(0)) * (g * h).mean(0)) / s, dgamma, dbeta", "not_normalized", 2),
+    ("q4", Q4 + "return (g - g.mean(0) - (g * h).mean(0)) / s, dgamma, dbeta", "xhat_missing", 2),
+    ("q4", Q4 + "return (g - g.mean(0) + h * (g * h).mean(0)) / s, dgamma, dbeta", "sign", 2),
+    ("q4", Q4 + "return dx * len(x), dgamma, dbeta", "n_left", 2),
+    ("q4", Q4 + "return dx, dbeta, dgamma", "order", 4),
+    ("q5", Q5 + "C = x.shape[1]\n    y = x.reshape(-1, C)\n    " + NORM.replace("x", "y").replace("return", "z =") + "\n    return z.reshape(x.shape)", "scrambled", 0),
+    ("q5", Q5 + "y = x.reshape(x.shape[1], -1).T\n    " + NORM.replace("x", "y").replace("return", "z =") + "\n    return z.T.reshape(x.shape)", "scrambled", 0),
 ]  # fmt: skip
 
 # Forbidden shortcuts: question, code, what the feedback names.
@@ -280,15 +309,15 @@ SHORTCUTS = [
     ("q1", Q1 + "return torch.native_batch_norm(x, gamma, beta, None, None, True, 0.1, eps)[0]", "native_batch_norm"),
     ("q1", Q1 + "return gamma * torch.nn.BatchNorm1d(x.shape[1], eps=eps).to(x)(x) + beta", "BatchNorm1d"),
     ("q1", Q1 + "return F.layer_norm(x.T, x.shape[:1], eps=eps).T * gamma + beta", "layer_norm"),
-    ("q1", "from torch.nn.functional import batch_norm as bn\n" + Q1 + "return bn(x, None, None, gamma, beta, True, eps=eps)", "import batch_norm"),
-    ("q1", "bn = F.batch_norm\ndef helper(*a): return bn(*a)\n" + Q1 + "return helper(x, None, None, gamma, beta, True, 0.1, eps)", "F.batch_norm"),
+    ("q1", "from torch.nn.functional import batch_norm as bn\n" + Q1 + "return bn(x, None, None, gamma, beta, True, eps=eps)", "functional.batch_norm"),
+    ("q1", "bn = F.batch_norm\ndef helper(*a): return bn(*a)\n" + Q1 + "return helper(x, None, None, gamma, beta, True, 0.1, eps)", "functional.batch_norm"),
     ("q1", Q1 + "import bncourse.norms\n    return bncourse.norms.BatchNorm(x.shape[1])(x)", "bncourse.norms"),
     ("q1", Q1 + "from bncourse.norms import BatchNorm\n    return BatchNorm(x.shape[1])(x)", "bncourse.norms"),
     ("q1", Q1 + "return getattr(F, 'batch' + '_norm')(x, None, None, gamma, beta, True, eps=eps)", "getattr"),
     ("q1", Q1 + "return eval('F.batch_norm')(x, None, None, gamma, beta, True, eps=eps)", "eval"),
-    ("q1", "ops = [f for n, f in sorted(F.__dict__.items()) if n == 'batch' + '_norm']\n" + Q1 + "return ops[0](x, None, None, gamma, beta, True, eps=eps)", "__dict__"),
+    ("q1", "ops = [f for n, f in sorted(F.__dict__.items()) if n == 'batch' + '_norm']\n" + Q1 + "return ops[0](x, None, None, gamma, beta, True, eps=eps)", "functional.batch_norm"),
     ("q3", Q3 + "return F.batch_norm(x, m, v, gamma, beta, False, eps=eps)", "F.batch_norm"),
-    ("q4", "def batch_norm_backward(dy, x, gamma, eps):\n    x.requires_grad_()\n    x.sum().backward()\n    return x.grad, gamma, gamma", "grad"),
+    ("q4", "def batch_norm_backward(dy, x, gamma, eps):\n    x.requires_grad_()\n    x.sum().backward()\n    return x.grad, gamma, gamma", "autograd"),
     ("q4", "from torch.autograd import grad\ndef batch_norm_backward(dy, x, gamma, eps):\n    return grad(x, x)", "autograd"),
     ("q5", Q5 + "return torch.nn.BatchNorm2d(x.shape[1], eps=eps).to(x)(x) * G + B", "BatchNorm2d"),
     ("q5", Q5 + "return F.instance_norm(x, None, None, gamma, beta)", "instance_norm"),

@@ -279,5 +279,4 @@ SHORTCUTS = [
     ("q3", DEFINITION + "import bncourse.probes.shift as s\n    return s.shift(weights, x, y, lr, loss)", "bncourse.probes.shift"),
     ("q3", "import bncourse\n" + DEFINITION + "return bncourse.grading.ex02.definition(loss, weights, x, y, lr)", "bncourse.grading"),
     ("q3", DEFINITION + "return __import__('bncourse').grading.ex02.definition(loss, weights, x, y, lr)", "__import__"),
-    ("q4", "from bncourse.grading import show\nruns = show(dict, moments='plain')\nanswer_q4 = runs", "show"),
 ]  # fmt: skip

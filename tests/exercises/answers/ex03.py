@@ -274,10 +274,9 @@ WRONG = [
 # Code that does the work: question, code, what the feedback names.
 SHORTCUTS = [
     ("q1", "from bncourse.norms.noise import covariate_noise", "covariate_noise"),
-    ("q1", "import bncourse\ndef covariate_noise(a, n_mu, n_sigma, r_mu, r_sigma):\n    return bncourse.norms.CovariateNoise(n_mu, n_sigma, r_mu, r_sigma)(a)", "bncourse.norms"),
+    ("q1", "import bncourse.norms\ndef covariate_noise(a, n_mu, n_sigma, r_mu, r_sigma):\n    return bncourse.norms.CovariateNoise(n_mu, n_sigma, r_mu, r_sigma)(a)", "bncourse.norms"),
     ("q2", "def hidden(z, kind, first, noise):\n    return noise(z if kind == 'plain' else F.batch_norm(z, None, None, training=True))", "batch_norm"),
     ("q2", "from bncourse.grading.ex03 import hidden", "hidden"),
     ("q4", "from bncourse.claims import interval\ndef paired_interval(a, b):\n    i = interval(a - b)\n    return i.mean, i.low, i.high", "interval"),
     ("q4", "from scipy import stats\ndef paired_interval(a, b):\n    r = stats.ttest_rel(a, b)\n    return (a - b).mean(), *r.confidence_interval()", "ttest_rel"),
-    ("q5", "from bncourse.grading import show\nanswer_q5 = show(dict)", "show"),
 ]  # fmt: skip

@@ -218,7 +218,4 @@ SHORTCUTS = [
     ("q1", "import bncourse.probes.landscape as ls\ndef losses_along(loss, w, step_sizes):\n    return ls.along_gradient(w, loss, step_sizes)", "bncourse.probes.landscape"),
     ("q1", "from bncourse.grading.ex04 import losses_along as done\ndef losses_along(loss, w, step_sizes):\n    return done(loss, w, step_sizes)", "bncourse.grading.ex04"),
     ("q2", "from bncourse.grading import ex04\ndef gradients_along(loss, w, step_sizes):\n    return ex04.gradients_along(loss, w, step_sizes)", "ex04"),
-    ("q2", "def gradients_along(loss, w, step_sizes):\n    return eval('gradient')(loss, w)", "eval"),
-    ("q5", "from bncourse.grading import show\nanswer_q5 = show(lambda: [0.18, 16, 2])", "show"),
-    ("q4", "from bncourse.grading import show\nfound = show(dict)\nanswer_q4 = {'way': 'B', 'rough': found, 'smooth': found}", "show"),
 ]  # fmt: skip

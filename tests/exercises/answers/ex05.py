@@ -284,6 +284,10 @@ WRONG = [
     ("q6", "answer_q6 = 3", "wrong_type", 0),
     ("q6", "answer_q6 = 'Group norm, because it is better.'", "too_short", 0),
     ("q6", "answer_q6 = 'well ' * 300", "too_long", 0),
+    ("q1", Q1 + "m, v = x.mean(-1, keepdim=True), x.var(-1, keepdim=True, correction=0)\n    return beta * (x - m) / (v + eps).sqrt() + gamma if centre else gamma * x / ((x * x).mean(-1, keepdim=True) + eps).sqrt()", "swapped", 1),
+    ("q1", Q1 + "v = x.var(-1, keepdim=True, correction=0)\n    return gamma * x / (v + eps).sqrt() + beta if centre else gamma * x / ((x * x).mean(-1, keepdim=True) + eps).sqrt()", "mean_not_subtracted", 1),
+    ("q2", "def group_norm(x, gamma, beta, groups, eps):\n    p = x.reshape(len(x), groups, -1)\n    p = (p - p.mean(2, keepdim=True)) / (p.var(2, correction=0, keepdim=True) + eps).sqrt()\n"
+     "    return gamma[:, None, None] * (p.reshape(x.shape) + beta[:, None, None])", "beta_scaled", 2),
 ]  # fmt: skip
 
 # Forbidden shortcuts: question, code, what the feedback names.
@@ -291,14 +295,13 @@ SHORTCUTS = [
     ("q1", Q1 + "return F.layer_norm(x, x.shape[-1:], gamma, beta, eps)", "F.layer_norm"),
     ("q1", Q1 + "return F.rms_norm(x, x.shape[-1:], gamma, eps)", "F.rms_norm"),
     ("q1", Q1 + "return torch.nn.LayerNorm(x.shape[-1], eps=eps).to(x)(x) * gamma + beta", "LayerNorm"),
-    ("q1", "from torch.nn import RMSNorm as helper\n" + Q1 + "return helper(x.shape[-1], eps).to(x)(x) * gamma", "import RMSNorm"),
+    ("q1", "from torch.nn import RMSNorm as helper\n" + Q1 + "return helper(x.shape[-1], eps).to(x)(x) * gamma", "functional.rms_norm"),
     ("q1", Q1 + "from bncourse.norms import LayerNorm\n    return LayerNorm(x.shape[-1])(x)", "bncourse.norms"),
     ("q2", Q2 + "return F.group_norm(x, G, gamma, beta, eps)", "F.group_norm"),
     ("q2", Q2 + "return torch.native_group_norm(x, gamma, beta, N, C, H * W, G, eps)[0]", "native_group_norm"),
     ("q2", Q2 + "return getattr(F, 'group' + '_norm')(x, G, gamma, beta, eps)", "getattr"),
     ("q3", Q3 + "return torch._weight_norm(v, G, 0), dv, dg", "_weight_norm"),
     ("q3", Q3 + "return G * F.normalize(v.flatten(1)).view(v.shape), dv, dg", "F.normalize"),
-    ("q3", "from torch.nn.utils import weight_norm as wn\n" + Q3 + "return wn(v), dv, dg", "import weight_norm"),
-    ("q3", "def weight_norm(v, g, dw):\n    v.requires_grad_()\n    w = g * v\n    w.backward(dw)\n    return w, v.grad, g", "requires_grad_"),
-    ("q5", "from bncourse.grading import show\nanswer_q5 = {'shares': [0, 0.5, 1], 'lost': show(print, 3)}", "show"),
+    ("q3", "from torch.nn.utils import weight_norm as wn\n" + Q3 + "return wn(v), dv, dg", "utils.weight_norm"),
+    ("q3", "def weight_norm(v, g, dw):\n    v.requires_grad_()\n    w = g * v\n    w.backward(dw)\n    return w, v.grad, g", "autograd"),
 ]  # fmt: skip

@@ -240,8 +240,7 @@ WRONG = [
 # Forbidden shortcuts: question, code, what the feedback names.
 SHORTCUTS = [
     ("q1", "from bncourse.grading.ex06 import growth as ours\ndef growth(loss, weights):\n    return ours(loss, weights)", "bncourse.grading.ex06"),
-    ("q2", "from bncourse.grading import ex06\ndef predict_growth(activation):\n    return ex06.predict_growth(activation)", "bncourse.grading import ex06"),
+    ("q2", "from bncourse.grading import ex06\ndef predict_growth(activation):\n    return ex06.predict_growth(activation)", "bncourse.grading.ex06"),
     ("q3", "import bncourse\ndef level(loss, weights):\n    return bncourse.grading.ex06.level(loss, weights)", "bncourse.grading"),
-    ("q4", "from bncourse.grading import show\nanswer_q4 = show(dict)", "show"),
     ("q5", "def twin(rates, decay):\n    import bncourse.grading.ex06\n    return bncourse.grading.ex06.twin(rates, decay)", "bncourse.grading.ex06"),
 ]  # fmt: skip

