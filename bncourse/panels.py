@@ -83,10 +83,14 @@ def _ask(of: Study, record: Record, where: Mapping, trained: bool) -> tuple[Stud
     design, frame = record.provenance["design"], record.frame
     for name, level in where.items():
         frame = frame[frame[name] == level]
+    asked = record.provenance["data"]["name"], [name for name in design["factors"] if name not in where], design["fixed"]
+    there = of.at(frame, *asked)
     if trained:
         together = [column for column in ("init", "lr", "seed", "step") if column in frame]
-        frame = frame[frame.groupby(together).train_accuracy.transform("min") > 2 * CHANCE]
-    there = of.at(frame, record.provenance["data"]["name"], [name for name in design["factors"] if name not in where], design["fixed"])
+        try:
+            there = of.at(frame[frame.groupby(together).train_accuracy.transform("min") > 2 * CHANCE], *asked)
+        except StudyError:  # At no look had all of its networks left the plateau: there is nothing to ask.
+            return there, {}
     verdicts = {}
     for id, (claim, prediction) in of.claims.items():
         try:

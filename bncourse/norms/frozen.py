@@ -24,9 +24,17 @@ class FrozenBatchNorm(nn.Module):
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("var", torch.ones(num_features))
         self.register_buffer("is_set", torch.tensor(False))
+        self._read, self._first = None, True
+
+    def __getstate__(self) -> dict:
+        return vars(self) | {"_read": None}  # A copy has a buffer of its own, which has to be read.
 
     def forward(self, x: Tensor) -> Tensor:
-        first = not self.is_set
+        # To read the buffer is to wait for a GPU. So it is read again only where it was written to, by this layer or by whoever
+        # loads, restores or copies a state.
+        if self._read is None or self._read[0] is not self.is_set or self._read[1] != self.is_set._version:
+            self._read, self._first = (self.is_set, self.is_set._version), not self.is_set
+        first = self._first
         count = BatchNorm._check(self, x, use_batch=first)
         wide = widened(x)
         if first and count:

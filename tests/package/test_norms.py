@@ -13,6 +13,7 @@ from torch import nn
 
 from bncourse import norms
 from bncourse.norms import BatchNorm, FrozenBatchNorm, NoisyBatchNorm
+from bncourse.train import untouched
 
 TWINS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 KEYS = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
@@ -336,6 +337,32 @@ def test_frozen_keeps_the_first_batch(eps, momentum):
     restored = FrozenBatchNorm(3, eps=eps)
     restored.load_state_dict(layer.state_dict())
     close(restored(later), wanted, torch.float32)
+
+
+def test_frozen_reads_whether_it_is_set_only_when_somebody_wrote_to_that(monkeypatch):
+    asked, ask = [], torch.Tensor.__bool__
+    monkeypatch.setattr(torch.Tensor, "__bool__", lambda self: asked.append(self) or ask(self))
+    layer, unset, x = FrozenBatchNorm(3), FrozenBatchNorm(3).state_dict(), torch.randn(64, 3)
+    for _ in range(2):
+        layer(x)
+    asked.clear()
+    for _ in range(3):
+        layer(5 * x)
+    assert not asked, "a GPU would have been waited for"
+    twin = copy.deepcopy(layer)
+    twin(5 * x)
+    close(twin.mean, x.mean(0), torch.float32)
+    layer.load_state_dict(unset)
+    again = pickle.loads(pickle.dumps(layer))
+    again(5 * x)
+    close(again.mean, 5 * x.mean(0), torch.float32)
+    layer(x + 1)
+    close(layer.mean, x.mean(0) + 1, torch.float32)
+    fresh = nn.Sequential(FrozenBatchNorm(3))
+    with untouched(fresh):
+        fresh(x)
+    fresh(x + 2)
+    close(fresh[0].mean, x.mean(0) + 2, torch.float32)
 
 
 # --- lp normalization ------------------------------------------------------------------------------------------------

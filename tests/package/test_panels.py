@@ -121,6 +121,16 @@ def test_looks_at_a_plateau_do_not_count(study, shown):
     assert set(every.frame.step) == {0, 133, 400, 800} and set(some.frame.step) == {800}
 
 
+def test_where_nobody_left_the_plateau_nothing_is_asked(study, shown):
+    frame = made_up(THERE, **DESK)
+    frame.loc[frame.norm == "none", "train_accuracy"] = 0.1
+    recorded(frame)
+    there, answers = panels._ask(study, records.read("curves", "desk"), {}, True)
+    assert answers == {} and len(there.frame)
+    panels.panel("curves", study, trained=[study])
+    assert "None of this chapter's claims can be asked there." in shown().get_text()
+
+
 def test_a_level_that_is_not_there_is_not_asked(study, shown):
     frame = made_up(THERE, **DESK)
     assert panels._ask(study, records.Record("curves", "desk", frame[frame.norm != "noisy_batch"], {

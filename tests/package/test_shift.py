@@ -131,6 +131,8 @@ def test_deep_linear(norm, dtype):
 @both_precisions
 @every_norm
 def test_vgg(norm, fused, dtype):
+    # With seed 0 one of act3's inputs is 2e-7 from the kink of ReLU: float32 rounds it to either side, as the order of sums is.
+    torch.manual_seed(1)
     x, y = images()
     net = nets.vgg((2, 8, 8), 5, "small", norm, "he", seed=3, fused=fused, shrink=2).to(dtype)
     check(warmed_up(net, x), x, y, 0.1)
