@@ -178,7 +178,8 @@ def test_the_step_of_a_claim_is_looked_at_and_the_one_before_where_it_has_to_be(
         {"claim": "batch, accuracy at 7, above 0", "norms": ["batch"], "seeds": 3},
     ],
 )
-def test_the_cell_for_a_notebook_runs_and_runs_again(ask, state):
+def test_the_cell_for_a_notebook_runs_and_runs_again(ask, state, monkeypatch):
+    monkeypatch.setattr(claims, "strict", claims.strict)  # a cell of a reader's own takes any verdict; other tests do not
     cell = ask("cell", state={"steps": 12, "seeds": 5, "layers": 3, **state})
     assert max(map(len, cell.splitlines())) <= 100
     lines = [line for line in cell.splitlines() if not line.lstrip().startswith("%pip")]
