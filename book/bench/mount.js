@@ -1,6 +1,6 @@
 // Fetches a bench when it comes into view. Should that fail, what it stands for is shown instead, and a sentence says so.
 
-export const fallBack = (place, error) => {
+const fallBack = (place, error) => {
   document.documentElement.classList.add("bench-failed");
   place.classList.add("failed");
   place.replaceChildren(

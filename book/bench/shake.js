@@ -2,7 +2,6 @@
 // and 2018.
 
 import { LOOKS } from "./looks.js";
-import { fallBack } from "./mount.js";
 import { pool } from "./pool.js";
 import { interval, number, verdict } from "./statistics.js";
 import { Chart, button, card, choice, controls, h, percent, plainly, s, slider, ticks } from "./ui.js";
@@ -26,6 +25,7 @@ export function mount(place) {
   let going = [];
   let seed = 1; // the one whose units are shown
   let shownStep = null; // null: the latest
+  let giveUp;
 
   const accuracy = new Chart({
     title: "Training accuracy of four networks",
@@ -121,7 +121,7 @@ export function mount(place) {
   }
 
   function failed(error) {
-    if (!runs.some((run) => run.rows.length)) return fallBack(place, error);
+    if (!runs.some((run) => run.rows.length)) return giveUp(error);
     halt();
     progress.textContent = `The training broke off (${error.message}). Move a control to try again.`;
   }
@@ -184,7 +184,12 @@ export function mount(place) {
   }
 
   placeLayers();
-  begin([seed]);
+  // mount.js, which waits for this, says so to the reader when nothing trains here at all. (Not imported: the page loads it under
+  // another address, and there would be two of it.)
+  return new Promise((_, reject) => {
+    giveUp = reject;
+    begin([seed]);
+  });
 }
 
 // The units of one layer in each of the networks, a dot each, at how far its mean input has moved.
