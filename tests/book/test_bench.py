@@ -74,7 +74,7 @@ def test_stop_leaves_what_is_there(open_page):
 def test_whatever_does_not_come_the_drawn_figure_is_there(chromium, site, lost):
     context = chromium.new_context(viewport={"width": 1300, "height": 900})
     page = context.new_page()
-    page.route(f"**/bench/{lost}", lambda route: route.abort())
+    page.route(f"**/bench/{lost}*", lambda route: route.abort())
     page.goto(site + LANDING)
     page.locator("figure.explore").wait_for(state="visible", timeout=PATIENCE)
     if lost != "mount.js":
