@@ -66,7 +66,7 @@ def panel(name: str, *studies: Study, where: Mapping | None = None, differ: Mapp
             found[scale] = record
             asked[scale] = [_ask(one, record, where or {}, one in trained) for one in studies]
     if found:
-        _draw(name, next(iter(found.values())))
+        _draw(name, next(iter(found.values())), bool(trained))
         answers = {scale: {id: verdict for _, verdicts in asked[scale] for id, verdict in verdicts.items()} for scale in found}
         _table(answers, {id: claim for one in studies for id, (claim, _) in one.claims.items()})
         for record in found.values():
@@ -86,9 +86,8 @@ def _ask(of: Study, record: Record, where: Mapping, trained: bool) -> tuple[Stud
     asked = record.provenance["data"]["name"], [name for name in design["factors"] if name not in where], design["fixed"]
     there = of.at(frame, *asked)
     if trained:
-        together = [column for column in ("init", "lr", "seed", "step") if column in frame]
         try:
-            there = of.at(frame[frame.groupby(together).train_accuracy.transform("min") > 2 * CHANCE], *asked)
+            there = of.at(_learning(frame), *asked)
         except StudyError:  # At no look had all of its networks left the plateau: there is nothing to ask.
             return there, {}
     verdicts = {}
@@ -101,6 +100,12 @@ def _ask(of: Study, record: Record, where: Mapping, trained: bool) -> tuple[Stud
     return there, verdicts
 
 
+def _learning(frame: pd.DataFrame) -> pd.DataFrame:
+    """The looks at which every network had left the plateau of accuracy at chance, where any landscape is flat."""
+    together = [column for column in ("init", "lr", "seed", "step") if column in frame]
+    return frame[frame.groupby(together).train_accuracy.transform("min") > 2 * CHANCE]
+
+
 def _as_told(desk: dict[str, Verdict], differ: Mapping[str, str]) -> None:
     differs = {id: verdict.word for id, verdict in desk.items() if verdict.word != claims.judged[id].expected}
     if differs != dict(differ) and claims.strict:
@@ -108,8 +113,9 @@ def _as_told(desk: dict[str, Verdict], differ: Mapping[str, str]) -> None:
                              "no longer true")
 
 
-def _draw(name: str, record: Record) -> None:
-    """The pictures of the experiment; what was measured in runs that blew up is left out, and counted."""
+def _draw(name: str, record: Record, trained: bool) -> None:
+    """The pictures of the experiment; what was measured in runs that blew up is left out, and counted. ``trained``: but for
+    accuracy, they show the looks that the claims are asked of."""
     experiment, design = EXPERIMENTS[name], record.provenance["design"]
     fig, axes = figures.panels(len(experiment.pictures))
     for ax, (measure, x, options) in zip(axes, experiment.pictures):
@@ -120,6 +126,7 @@ def _draw(name: str, record: Record) -> None:
         rows = rows[pd.notna(rows[measure.column]) & (rows[measure.column].abs() < float("inf"))]
         if measure.column != "train_accuracy":
             rows = rows[~rows.diverged]
+            rows = _learning(rows) if trained else rows
         if measure.mean == "geometric":  # Nothing is below the first layer, so its shift is zero: it says nothing.
             rows = rows[rows[measure.column] > 0]
         rows = rows[rows.groupby(["norm", x]).seed.transform("nunique") > 1]
@@ -128,11 +135,13 @@ def _draw(name: str, record: Record) -> None:
     runs = [*design["factors"], "seed"]
     lost, all_ = (frame.drop_duplicates(runs).shape[0] for frame in (record.frame[record.frame.diverged], record.frame))
     blew_up = f"Of all {all_} runs {lost} blew up" if lost else "No run blew up"
+    plateau = (" Ranges and slopes of the loss are of looks at which every network had begun to learn." if trained and
+               any(measure.column != "train_accuracy" for measure, *_ in experiment.pictures) else "")
     source = record.provenance["data"]["source"]
     data = "CIFAR-10" if source == "the published files" else source
     figures.show(fig, caption=figures.Measured.text(
         f"{experiment.title}: {IN_WORDS[record.scale]} on {data}; {design['fixed']['steps']:,} steps, {_told(design)}; mean and 95 % "
-        f"interval over {len(record.provenance['seeds'])} seeds. {blew_up}."))
+        f"interval over {len(record.provenance['seeds'])} seeds. {blew_up}.{plateau}"))
 
 
 def _told(design: dict) -> str:

@@ -269,7 +269,7 @@ class Bench {
   // Seeds that come after all that this page has used.
   newSeeds() {
     const used = [...this.seen.keys()].map((key) => Number(key.split(" ").at(-1)));
-const next = Math.max(this.state.seed + this.state.seeds, ...used.map((seed) => seed + 1));
+    const next = Math.max(this.state.seed + this.state.seeds, ...used.map((seed) => seed + 1));
     this.set("seed", next <= SETTINGS.seed.to ? next : SETTINGS.seed.from);
     this.firstSeed.value = this.state.seed;
     this.train();

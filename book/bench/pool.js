@@ -5,7 +5,7 @@ import { digits } from "./data.js";
 const MOST = 8; // workers; each holds the data, and a phone has better to do
 const ABREAST = 4; // trainings that should move at the same time, however few the cores
 
-export class Pool {
+class Pool {
   constructor(size = Math.min(navigator.hardwareConcurrency || 2, MOST)) {
     this.size = Math.max(1, size);
     this.slots = Math.ceil(ABREAST / this.size);
@@ -42,7 +42,7 @@ export class Pool {
       while (this.waiting.length) {
         let worker = this.workers.find(({ jobs }) => jobs.size === 0);
         if (!worker && this.workers.length < this.size) worker = this.hire(data);
-        worker ??= this.workers.toSorted?.((a, b) => a.jobs.size - b.jobs.size)[0] ?? this.workers[0];
+        worker ??= this.workers.reduce((least, other) => (other.jobs.size < least.jobs.size ? other : least));
         if (worker.jobs.size >= this.slots) return;
         const job = this.waiting.shift();
         job.worker = worker;

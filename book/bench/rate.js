@@ -32,16 +32,12 @@ export function mount(place) {
     height: 250,
   });
   const positions = new Positions({ norms: Object.keys(NORMS), design, changed: () => draw(), found: (lr, all) => bottom.say(`${all ? "All rates are done. " : ""}${inWords(lr)}`) });
-  let waiting;
   let drawn; // what the pictures show
   const rate = slider({
     label: "learning rate",
     values: RATES,
     value: 0.3,
-    change: (value) => {
-      clearTimeout(waiting);
-      waiting = setTimeout(() => positions.go(value), 200); // a thumb passes many on its way
-    },
+    settled: (value) => positions.go(value),
   });
   const bottom = below(positions, { label: "All rates", positions: RATES });
   place.replaceChildren(h("div", { class: "bench-plots" }, beta.element, ratio.element), controls(rate.element), bottom.element);

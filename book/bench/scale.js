@@ -47,16 +47,12 @@ export function mount(place) {
   strip.element.classList.add("bench-wide");
 
   const positions = new Positions({ norms: Object.keys(NORMS), design, changed: () => draw(), found: (scale, all) => bottom.say(`${all ? "All scales are done. " : ""}${inWords(scale)}`) });
-  let waiting;
   let drawn; // what the lower picture shows
   const scale = slider({
     label: "first weights, sd",
     values: SCALES,
     value: 0.1,
-    change: (value) => {
-      clearTimeout(waiting);
-      waiting = setTimeout(() => positions.go(value), 200); // a thumb passes many on its way
-    },
+    settled: (value) => positions.go(value),
   });
   const unit = choice({ label: "drift in units of", options: Object.fromEntries(Object.entries(UNITS).map(([key, { name }]) => [key, name])), value: "mean_drift", change: () => turned() });
   const bottom = below(positions, { label: "All scales", positions: SCALES });

@@ -38,16 +38,14 @@ export function mount(place) {
   const cards = h("div", { class: "bench-cards" });
 
   // ---- Controls ----
-  let timer;
   const set = (name) => (value) => {
     setting[name] = value;
     if (name === "layers") placeLayers();
-    clearTimeout(timer);
-    timer = setTimeout(() => begin([seed]), 120); // while a slider moves, only where it stops
+    begin([seed]);
   };
-  const noise = slider({ label: "noise, times the paper's", values: [0, 0.5, 1, 1.5, 2, 3, 4], value: 1, text: (v) => `${v}×`, change: set("noise") });
-  const lr = slider({ label: "learning rate", values: [0.003, 0.01, 0.03, 0.1, 0.3, 1, 3], value: 0.1, change: set("lr") });
-  const layers = slider({ label: "hidden layers", values: [2, 4, 6, 8, 10, 12, 14, 16], value: 8, change: set("layers") });
+  const noise = slider({ label: "noise, times the paper's", values: [0, 0.5, 1, 1.5, 2, 3, 4], value: 1, text: (v) => `${v}×`, settled: set("noise") });
+  const lr = slider({ label: "learning rate", values: [0.003, 0.01, 0.03, 0.1, 0.3, 1, 3], value: 0.1, settled: set("lr") });
+  const layers = slider({ label: "hidden layers", values: [2, 4, 6, 8, 10, 12, 14, 16], value: 8, settled: set("layers") });
   const init = choice({ label: "first weights", options: { he: "He", glorot: "Glorot", default: "torch's default" }, value: "he", change: set("init") });
   const step = slider({
     label: "training step", values: RECORD, value: 0, change: (value) => {

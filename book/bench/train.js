@@ -1,22 +1,10 @@
 // Plain stochastic gradient descent on one network, watched: what bncourse.train is, for one seed and one learning rate.
 
-import { NORMS, Network } from "./network.js";
+import { Network } from "./network.js";
 import { Random } from "./random.js";
 
-export const PROBE_EXAMPLES = 512; // the fixed training batch that looks are taken on
+const PROBE_EXAMPLES = 512; // the fixed training batch that looks are taken on
 const [WEIGHTS, ORDER, NOISE] = [0, 1, 2]; // purposes of random numbers
-
-// What can be set, with what it may be; null: any of these names. The bench asks nothing else.
-export const LIMITS = {
-  norm: Object.keys(NORMS),
-  init: ["he", "glorot", "default"], // or a number
-  layers: [1, 16],
-  width: [8, 64],
-  lr: [0.001, 10],
-  batch: [2, 256],
-  noise: [0, 4],
-  steps: [1, 3000],
-};
 
 // Indices of one batch after another, shuffled anew in every pass; the short remainder of a pass is left out.
 function* batches(count, size, random) {
@@ -145,7 +133,7 @@ function moved(now, before) {
 // bncourse.probes.Landscape: loss and gradient at θ − s ∇L(θ), on the batch of the coming update, for s = multiples of the
 // learning rate. `beta` is the effective smoothness, the largest ‖∇L(there) − ∇L(here)‖ / distance; beta_lr is 2 at the edge of
 // stability. Parameters are as before afterwards.
-export function alongGradient(run, multiples) {
+function alongGradient(run, multiples) {
   const { parameters } = run.network;
   const look = () => {
     const { loss } = run.pass(run.x, run.y);

@@ -28,12 +28,15 @@ export const percent = (share) => `${Math.round(100 * share)} %`;
 let names = 0;
 const unique = (word) => `bench-${word}-${names++}`;
 
-// A slider over a list of values. `text` says each in words; `change(value)` is called while it moves.
-// Its `value` can be read and set (which does not call change).
-export function slider({ label, values, value, text = String, change = () => {}, title }) {
+const PATIENCE = 200; // milliseconds after which a slider has stopped: a thumb passes many positions on its way
+
+// A slider over a list of values. `text` says each in words; `change(value)` is called while it moves, `settled(value)` where it
+// stops. Its `value` can be read and set (which calls neither).
+export function slider({ label, values, value, text = String, change = () => {}, settled = () => {}, title }) {
   const input = h("input", { type: "range", min: 0, max: values.length - 1, step: 1, title });
   const output = h("output");
   const element = h("label", { class: "explore-control" }, h("span", { class: "explore-name" }, label), input, output);
+  let moving;
   const show = () => {
     const said = text(values[input.value]);
     output.value = said;
@@ -42,6 +45,8 @@ export function slider({ label, values, value, text = String, change = () => {},
   input.addEventListener("input", () => {
     show();
     change(values[input.value]);
+    clearTimeout(moving);
+    moving = setTimeout(() => settled(values[input.value]), PATIENCE);
   });
   const control = {
     element,
