@@ -40,7 +40,7 @@ export function mount(place) {
   // ---- Controls ----
   const set = (name) => (value) => {
     setting[name] = value;
-    if (name === "layers") placeLayers();
+    if (name === "layers") layer.values = upTo(value);
     begin([seed]);
   };
   const noise = slider({ label: "noise, times the paper's", values: [0, 0.5, 1, 1.5, 2, 3, 4], value: 1, text: (v) => `${v}×`, settled: set("noise") });
@@ -53,13 +53,8 @@ export function mount(place) {
       draw();
     },
   });
-  const layerPlace = h("div", { class: "bench-layer" });
-  let layer;
-  const placeLayers = () => {
-    const values = Array.from({ length: setting.layers }, (_, i) => i + 1);
-    layer = slider({ label: "layer shown", values, value: Math.ceil(setting.layers / 2), text: (v) => `${v} of ${setting.layers}`, change: draw });
-    layerPlace.replaceChildren(layer.element);
-  };
+  const upTo = (depth) => Array.from({ length: depth }, (_, i) => i + 1);
+  const layer = slider({ label: "layer shown", values: upTo(8), value: 4, text: (v) => `${v} of ${setting.layers}`, change: draw });
 
   const fresh = button("New seed", () => begin([(seed = 1 + Math.floor(Math.random() * 9999))]));
   const more = button("Eight more seeds", () => add(Array.from({ length: MORE }, (_, i) => 1 + Math.max(...runs.map((run) => run.seed)) + i)), { class: "bench-button main" });
@@ -71,7 +66,7 @@ export function mount(place) {
   place.replaceChildren(
     h("div", { class: "bench-plots" }, dots.element, accuracy.element),
     h("div", { class: "bench-buttons" }, more, fresh, stop, progress),
-    controls(init.element, noise.element, lr.element, layers.element, layerPlace, step.element),
+    controls(init.element, noise.element, lr.element, layers.element, layer.element, step.element),
     cards,
     announced,
     h("details", {},
@@ -181,7 +176,6 @@ export function mount(place) {
         : h("div", { class: "claim bench-card" }, h("p", { class: "claim-says" }, claim.says), h("p", { class: "claim-source" }, "Training …"))));
   }
 
-  placeLayers();
   // mount.js, which waits for this, says so to the reader when nothing trains here at all. (Not imported: the page loads it under
   // another address, and there would be two of it.)
   return new Promise((_, reject) => {

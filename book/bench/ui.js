@@ -31,7 +31,7 @@ const unique = (word) => `bench-${word}-${names++}`;
 const PATIENCE = 200; // milliseconds after which a slider has stopped: a thumb passes many positions on its way
 
 // A slider over a list of values. `text` says each in words; `change(value)` is called while it moves, `settled(value)` where it
-// stops. Its `value` can be read and set (which calls neither).
+// stops. Its `value` can be read and set (which calls neither), and other values given, which keeps the place it has.
 export function slider({ label, values, value, text = String, change = () => {}, settled = () => {}, title }) {
   const input = h("input", { type: "range", min: 0, max: values.length - 1, step: 1, title });
   const output = h("output");
@@ -57,6 +57,12 @@ export function slider({ label, values, value, text = String, change = () => {},
       // The nearest there is: an address may ask for another.
       input.value = values.reduce((best, one, i) => (Math.abs(one - wanted) < Math.abs(values[best] - wanted) ? i : best), 0);
       show();
+    },
+    set values(others) {
+      const held = control.value;
+      values = others;
+      input.max = values.length - 1;
+      control.value = held;
     },
   };
   control.value = value;

@@ -115,6 +115,16 @@ def contrast(one, other):
     return (np.maximum(one, other) + 0.05) / (np.minimum(one, other) + 0.05)
 
 
+def rested(page):
+    """Where networks train in the page: until they have."""
+    if page.locator(".bench").count():
+        page.locator(".bench").scroll_into_view_if_needed()
+        page.wait_for_function("""() => {
+          const buttons = [...document.querySelectorAll(".bench button")];
+          return buttons.length && buttons.every(own => own.textContent !== "Stop" || own.disabled || own.getAttribute("aria-disabled") === "true");
+        }""", timeout=120_000)
+
+
 @contextmanager
 def styled(page, rules):
     tag = page.add_style_tag(content=rules)

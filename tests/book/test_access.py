@@ -89,21 +89,11 @@ def judged():
     return set()
 
 
-def rested(page):
-    """Where networks train in the page: until they have."""
-    if page.locator(".bench").count():
-        page.locator(".bench").scroll_into_view_if_needed()
-        page.wait_for_function("""() => {
-          const buttons = [...document.querySelectorAll(".bench button")];
-          return buttons.length && buttons.every(own => own.textContent !== "Stop" || own.disabled || own.getAttribute("aria-disabled") === "true");
-        }""", timeout=120_000)
-
-
 @pytest.mark.parametrize("name", EVERY)
 def test_text_and_lines_stand_out_on_pixels(open_page, judged, name):
     page = open_page(name)
     page.evaluate(UNFOLD)
-    rested(page)
+    pixels.rested(page)
     switch = page.locator(".theme-switch-button:visible").first
     for system, other in ("light", "dark"), ("dark", "light"):
         page.emulate_media(color_scheme=system)
@@ -281,7 +271,7 @@ def at_rest(page):
     """A bench that trains moves its own slider over time; it begins a moment after the last touch."""
     if page.evaluate("document.activeElement.closest('.bench') !== null"):
         page.wait_for_timeout(400)
-        rested(page)
+        pixels.rested(page)
 
 
 def answers_by_keyboard(page):

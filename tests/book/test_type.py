@@ -13,6 +13,8 @@ from fontTools.ttLib import TTFont
 
 from bncourse import figures
 
+from pixels import rested
+
 ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "book" / "_static"
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
@@ -88,6 +90,8 @@ def test_pages_look_the_same_whatever_fonts_the_machine_has(launch, site, tmp_pa
             page.goto(site + name, wait_until="networkidle")
             page.evaluate("window.MathJax?.startup?.promise")
             page.evaluate("document.fonts.ready")
+            rested(page)
+            page.evaluate("scrollTo(0, 0)")
             found[name] = page.evaluate(PLACES)
         # The two do differ: a paragraph that asks for the machine's own font shows it.
         page.set_content("<span style='font: 16px sans-serif'>The width of a line</span>")

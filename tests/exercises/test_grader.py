@@ -202,7 +202,7 @@ CASES = {
     "sys_exit": ("import sys\nsys.exit(0)", BEFORE, {"ok"}, {20}),
     "segfault": ("import ctypes\nctypes.string_at(0)", AFTER, {"crashed"}, {20}),
     "kill": (KILL_EVERYTHING, AFTER, {"ok", "crashed"}, {20}),
-    "fork_bomb": ("import os\nwhile True: os.fork()", AFTER, {"crashed", "timeout"}, {0, 20}),
+    "fork_bomb": ("import os\nwhile True: os.fork()", AFTER, {"ok", "crashed", "timeout"}, {0, 20}),  # refused the 33rd, or too slow
     "flood": (FLOOD, AFTER, {"ok"}, {20}),
     "equal": (EQUAL, INSTEAD, {"wrong"}, {0}),
     "patch": (PATCH_TORCH + WRONG, INSTEAD, {"wrong"}, {0}),
