@@ -75,6 +75,17 @@ def at_its_own_address(app, config):
         config.html_theme_options |= {"repository_url": address, "repository_provider": "github"}
 
 
+def with_room(html, folder):
+    """Gives every drawing of a page the size that it has, so that nothing below it moves when it comes."""
+
+    def sized(found):
+        drawing = folder / found["src"]
+        size = re.search(r'<svg[^>]*? width="(\d+)" height="(\d+)"', drawing.read_text("utf-8")) if drawing.exists() else None
+        return f'{found[0][:-1].rstrip("/")} width="{size[1]}" height="{size[2]}"/>' if size else found[0]
+
+    return re.sub(r'<img (?![^>]* width=)[^>]*src="(?P<src>[^":]+\.svg)"[^>]*>', sized, html)
+
+
 def mend(app, exception):
     if exception is not None or app.builder.format != "html":
         return
@@ -88,7 +99,7 @@ def mend(app, exception):
     for path, html in pages.items():
         for old, new in MENDED:
             html = old.sub(new, html)
-        mended[path] = html
+        mended[path] = with_room(html, path.parent)
 
     scripts = [*static.glob("*.js"), *static.glob("scripts/*.js"), *static.glob("bench/*.js")]
     scripts = "\n".join(path.read_text("utf-8") for path in scripts if path.stem != "fontawesome")

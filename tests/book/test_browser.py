@@ -237,8 +237,13 @@ def test_all_code_can_be_unfolded_and_stays_so(open_page):
 
 
 def test_a_slider_put_back_by_the_browser_shows_its_picture(open_page):
-    page = open_page("book/06_loss_landscape.html")
-    slider = page.locator("figure.explore input[type=range]:visible").first
+    for name in CONTENT:
+        page = open_page(name)
+        if page.locator("figure.explore:visible").count():
+            break
+    else:
+        pytest.fail("no widget in the whole book")
+    slider = page.locator("figure.explore:visible input[type=range]").first
     slider.focus()
     page.keyboard.press("End")
     page.goto(page.url.rsplit("/", 2)[0] + "/search.html")
