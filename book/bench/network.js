@@ -27,35 +27,44 @@ export class Linear {
     this.parameters = [this.weight, this.bias];
   }
 
+  // Two examples and four outputs at a time: what is read from an array is used more than once.
   forward(x, rows) {
     const { inputs, outputs } = this;
     const W = this.weight.value;
     const bias = this.bias.value;
     const y = (this.y = room(this.y, rows * outputs));
-    for (let b = 0; b < rows; b++) {
-      const at = b * inputs;
+    for (let b = 0; b < rows; b += 2) {
+      const other = b + 1 < rows ? 1 : 0; // the last of an odd number is computed twice
+      const [x0, y0] = [b * inputs, b * outputs];
+      const [x1, y1] = [x0 + other * inputs, y0 + other * outputs];
       let o = 0;
       for (; o + 3 < outputs; o += 4) {
-        // Four outputs at once: x is read once for all of them.
         let s0 = bias[o], s1 = bias[o + 1], s2 = bias[o + 2], s3 = bias[o + 3];
-        let w0 = o * inputs, w1 = w0 + inputs, w2 = w1 + inputs, w3 = w2 + inputs;
-        for (let i = at; i < at + inputs; i++) {
-          const value = x[i];
-          s0 += value * W[w0++];
-          s1 += value * W[w1++];
-          s2 += value * W[w2++];
-          s3 += value * W[w3++];
+        let t0 = s0, t1 = s1, t2 = s2, t3 = s3;
+        const w0 = o * inputs, w1 = w0 + inputs, w2 = w1 + inputs, w3 = w2 + inputs;
+        for (let i = 0; i < inputs; i++) {
+          const u = x[x0 + i], v = x[x1 + i];
+          const p = W[w0 + i], q = W[w1 + i], r = W[w2 + i], z = W[w3 + i];
+          s0 += u * p;
+          s1 += u * q;
+          s2 += u * r;
+          s3 += u * z;
+          t0 += v * p;
+          t1 += v * q;
+          t2 += v * r;
+          t3 += v * z;
         }
-        const to = b * outputs + o;
-        y[to] = s0;
-        y[to + 1] = s1;
-        y[to + 2] = s2;
-        y[to + 3] = s3;
+        y.set([s0, s1, s2, s3], y0 + o);
+        y.set([t0, t1, t2, t3], y1 + o);
       }
       for (; o < outputs; o++) {
-        let sum = bias[o];
-        for (let i = 0; i < inputs; i++) sum += x[at + i] * W[o * inputs + i];
-        y[b * outputs + o] = sum;
+        let s = bias[o], t = s;
+        for (let i = 0; i < inputs; i++) {
+          s += x[x0 + i] * W[o * inputs + i];
+          t += x[x1 + i] * W[o * inputs + i];
+        }
+        y[y0 + o] = s;
+        y[y1 + o] = t;
       }
     }
     this.x = x;
@@ -65,29 +74,33 @@ export class Linear {
   // dW = dyᵀ x, db = the sum of dy, dx = dy W.
   backward(dy, rows) {
     const { inputs, outputs, x } = this;
-    const W = this.weight.value;
-    const dW = this.weight.gradient.fill(0);
     const db = this.bias.gradient.fill(0);
+    for (let i = 0, b = 0; b < rows; b++) for (let o = 0; o < outputs; o++, i++) db[o] += dy[i];
+    multiply(this.weight.gradient.fill(0), dy, x, outputs, rows, inputs, 1, outputs);
+    if (this.first) return null; // nobody asks for the gradient of the images
     const dx = (this.dx = room(this.dx, rows * inputs));
-    if (!this.first) dx.fill(0, 0, rows * inputs);
-    for (let b = 0; b < rows; b++) {
-      const at = b * inputs;
-      for (let o = 0; o < outputs; o++) {
-        const g = dy[b * outputs + o];
-        if (g === 0) continue; // Behind a ReLU that is off, where there is no normalizer in between.
-        db[o] += g;
-        const row = o * inputs;
-        if (this.first) {
-          for (let i = 0; i < inputs; i++) dW[row + i] += g * x[at + i];
-        } else {
-          for (let i = 0; i < inputs; i++) {
-            dW[row + i] += g * x[at + i];
-            dx[at + i] += g * W[row + i];
-          }
-        }
-      }
-    }
+    multiply(dx.fill(0, 0, rows * inputs), dy, this.weight.value, rows, outputs, inputs, outputs, 1);
     return dx;
+  }
+}
+
+// sum += left right, matrices of (rows, inner) and (inner, columns), four of the inner at a time. left[r, k] stands at
+// r * across + k * down, so that it can be a matrix or its transpose.
+function multiply(sum, left, right, rows, inner, columns, across, down) {
+  for (let r = 0; r < rows; r++) {
+    const to = r * columns;
+    let k = 0;
+    for (; k + 3 < inner; k += 4) {
+      const at = r * across + k * down;
+      const g0 = left[at], g1 = left[at + down], g2 = left[at + 2 * down], g3 = left[at + 3 * down];
+      if (g0 === 0 && g1 === 0 && g2 === 0 && g3 === 0) continue; // behind a ReLU that is off
+      const p0 = k * columns, p1 = p0 + columns, p2 = p1 + columns, p3 = p2 + columns;
+      for (let i = 0; i < columns; i++) sum[to + i] += g0 * right[p0 + i] + g1 * right[p1 + i] + g2 * right[p2 + i] + g3 * right[p3 + i];
+    }
+    for (; k < inner; k++) {
+      const g = left[r * across + k * down];
+      for (let i = 0; i < columns; i++) sum[to + i] += g * right[k * columns + i];
+    }
   }
 }
 

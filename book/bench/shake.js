@@ -25,6 +25,7 @@ export function mount(place) {
   let going = [];
   let seed = 1; // the one whose units are shown
   let shownStep = null; // null: the latest
+  let judgedOf; // how many seeds the cards speak of
   let giveUp;
 
   const accuracy = new Chart({
@@ -80,6 +81,7 @@ export function mount(place) {
   function begin(seeds) {
     halt();
     runs = [];
+    judgedOf = undefined;
     shownStep = null;
     step.value = 0;
     announced.textContent = "";
@@ -170,6 +172,8 @@ export function mount(place) {
     stop.disabled = !going.length;
     more.disabled = Boolean(going.length) || !seeds;
     progress.textContent = !going.length ? `${seeds} seed${seeds === 1 ? "" : "s"}, from ${seed}` : all === 1 ? `step ${latest()} of ${STEPS}` : `${seeds} of ${all} seeds`;
+    if (seeds === judgedOf) return; // nothing new to say
+    judgedOf = seeds;
     cards.replaceChildren(...judged().map(({ claim, found }) =>
       found.effect.seeds
         ? card({ says: claim.says, effect: "Difference in accuracy", found, unit: "points", source: claim.source })
