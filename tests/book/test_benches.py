@@ -100,19 +100,23 @@ def test_only_pages_with_a_bench_load_it(html):
 
 
 def test_it_weighs_little_and_never_holds_the_page_up(chromium, site):
-    context = chromium.new_context(viewport={"width": 1300, "height": 900})
-    page = context.new_page()
-    page.add_init_script("""window.long = [];
-      new PerformanceObserver(list => long.push(...list.getEntries().map(task => [task.startTime, task.duration]))).observe({ type: "longtask" })""")
-    sizes = {}
-    page.on("response", lambda got: sizes.update({got.url: len(got.body())}) if "/bench/" in got.url else None)
-    page.goto(site + LANDING, wait_until="load")
-    start = page.evaluate("performance.now()")
-    trained(page)
-    assert sum(sizes.values()) < 150_000, sizes
-    # 50 ms on a machine of its own; here tests run beside it.
-    assert not [task for task in page.evaluate("long") if task[0] > start and task[1] > 150]
-    context.close()
+    for attempt in range(3):  # of its own doing it would each time; other tests that run beside this one do it now and then
+        context = chromium.new_context(viewport={"width": 1300, "height": 900})
+        page = context.new_page()
+        page.add_init_script("""window.long = [];
+          new PerformanceObserver(list => long.push(...list.getEntries().map(task => [task.startTime, task.duration])))
+            .observe({ type: "longtask" })""")
+        sizes = {}
+        page.on("response", lambda got: sizes.update({got.url: len(got.body())}) if "/bench/" in got.url else None)
+        page.goto(site + LANDING, wait_until="load")
+        start = page.evaluate("performance.now()")
+        trained(page)
+        long = [task for task in page.evaluate("long") if task[0] > start and task[1] > 100]  # 50 ms on a machine of its own
+        context.close()
+        assert sum(sizes.values()) < 150_000, sizes
+        if not long:
+            return
+    pytest.fail(f"the page was held up three times: {long}")
 
 
 BENCH_PAGE = "book/bench.html"
