@@ -10,9 +10,11 @@ import ast
 import dis
 import linecache
 import re
+from functools import lru_cache
 from types import CodeType
 
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+BINDS, USES = ("STORE_NAME", "STORE_GLOBAL"), ("LOAD_NAME", "LOAD_GLOBAL")
 
 
 def plain_python(cell: str) -> str:
@@ -66,19 +68,14 @@ def codes(code: CodeType):
             yield from codes(constant)
 
 
-def compiled(statement: ast.stmt) -> CodeType:
-    return compile(ast.Module([statement], []), "<read>", "exec", dont_inherit=True)
-
-
-def used(statement: ast.stmt) -> set[str]:
-    """The names outside of the statement that it looks up, now or when a function it defines is called."""
-    looked_up = ("LOAD_NAME", "LOAD_GLOBAL")
-    return {i.argval for code in codes(compiled(statement)) for i in dis.get_instructions(code) if i.opname in looked_up}
-
-
-def bound(statement: ast.stmt) -> set[str]:
-    stored = ("STORE_NAME", "STORE_GLOBAL")
-    return {i.argval for code in codes(compiled(statement)) for i in dis.get_instructions(code) if i.opname in stored} - {"__annotations__"}
+@lru_cache(4096)
+def names(statement: ast.stmt) -> tuple[frozenset[str], frozenset[str]]:
+    """The names that a statement binds, and those outside of it that it looks up, now or when a function it defines is
+    called."""
+    code = compile(ast.Module([statement], []), "<read>", "exec", dont_inherit=True)
+    found = [(i.opname, i.argval) for part in codes(code) for i in dis.get_instructions(part) if i.opname in BINDS + USES]
+    by_kind = [frozenset(name for kind, name in found if kind in kinds) for kinds in (BINDS, USES)]
+    return by_kind[0] - {"__annotations__"}, by_kind[1]
 
 
 def changed(statement: ast.stmt) -> set[str]:
@@ -86,23 +83,24 @@ def changed(statement: ast.stmt) -> set[str]:
     parts = list(getattr(statement, "targets", [])) + [getattr(statement, "target", None)]
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         parts.append(statement.value.func)
-    names = bound(statement)
+    found = set(names(statement)[0])
     for part in parts:
         while isinstance(part, (ast.Attribute, ast.Subscript, ast.Call)):
             part = part.func if isinstance(part, ast.Call) else part.value
             if isinstance(part, ast.Name):
-                names.add(part.id)
-    return names
+                found.add(part.id)
+    return found
 
 
-def statements(cells: list[str]) -> list[ast.stmt]:
+@lru_cache(1)  # asked once an answer
+def statements(cells: tuple[str, ...]) -> list[ast.stmt]:
     """All there are at top level, in order, without those that do not compile."""
     found = []
     for cell in cells:
         try:
             body = ast.parse(plain_python(cell)).body
             for statement in body:
-                compiled(statement)
+                names(statement)
         except UNREADABLE:
             continue
         found += body
@@ -111,20 +109,20 @@ def statements(cells: list[str]) -> list[ast.stmt]:
 
 def needed(found: list[ast.stmt], answers: list[str]) -> set[str]:
     """The names that answers depend on: their own, and those that statements which change such a name look up."""
-    todo = [(changed(statement), used(statement)) for statement in found]
-    names, before = set(answers), None
-    while names != before:
-        before = set(names)
+    todo = [(changed(statement), names(statement)[1]) for statement in found]
+    leads, before = set(answers), None
+    while leads != before:
+        before = set(leads)
         for changes, uses in todo:
-            if changes & names:
-                names |= uses
-    return names
+            if changes & leads:
+                leads |= uses
+    return leads
 
 
 def leans_on_show(cells: list[str], answer: str) -> bool:
     """Whether the code of an answer leads to `show(…)`, as far as reading can tell: good for a hint, not for a verdict."""
-    found = statements(cells)
-    last = {name: statement for statement in found for name in bound(statement)}
+    found = statements(tuple(cells))
+    last = {name: statement for statement in found for name in names(statement)[0]}
     gives = last.get("show")
     if not (isinstance(gives, ast.ImportFrom) and gives.module == "bncourse.grading"):
         return False

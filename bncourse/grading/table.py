@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import html
 import os
 import re
 import tempfile
@@ -239,28 +240,31 @@ class Table:
         """Beside the table, what Canvas ("Import" in the gradebook), Moodle ("Upload grading worksheet") and those who read
         nbgrader's export take.
 
-        Either finds a student by the number in the file names it had packed; names of other files leave that to be filled in.
+        Either finds a student by the number in the file names it had packed; names of other files, and anonymous ones, leave that
+        to be filled in. What each importer demands is written out as a test (tests/exercises/test_table.py).
         """
         title, written = f"Exercise {int(self.exercise[2:])}", []
         canvas = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", title]
         # Moodle takes no worksheet without the column "Last modified (grade)". "-" is what it writes itself for a grade that
-        # was never set: it will then not replace a newer one unless it is told to.
+        # was never set: it will then not replace a newer one unless it is told to. It keeps comments as HTML.
         moodle = ["Identifier", "Full name", "Grade", "Maximum Grade", "Last modified (grade)", "Feedback comments"]
         nbgrader = ["assignment", "duedate", "timestamp", "student_id", "last_name", "first_name", "email", "raw_score",
                     "late_submission_penalty", "score", "max_score"]  # fmt: skip
         full = sum(q.points for q in self.questions.values())
-        rows = {"canvas": [], "moodle": [], "nbgrader": []}
+        # Canvas takes the points possible of an exercise that is new to it from a row above the students.
+        rows = {"canvas": [{"Student": "    Points Possible", title: f"{full:g}"}], "moodle": [], "nbgrader": []}
         for row in self.best():
+            number = row["number"] if row["number"].isdecimal() else ""  # of "5xAbc" Canvas would read student 5
             told = [f"{q}: {row[f'{q}_feedback']}" for q in self.questions if row[f"{q}_feedback"]]
-            rows["canvas"].append({"Student": row["student"], "ID": row["number"], title: row["points"]})
+            rows["canvas"].append({"Student": row["student"], "ID": number, title: row["points"]})
             rows["moodle"].append(
                 {
-                    "Identifier": f"Participant {row['number']}" if row["number"] else "",
+                    "Identifier": f"Participant {number}" if number else "",
                     "Full name": row["student"],
                     "Grade": row["points"],
                     "Maximum Grade": f"{full:g}",
                     "Last modified (grade)": "-",
-                    "Feedback comments": "\n".join([row["message"], *told]).strip(),
+                    "Feedback comments": "<br>\n".join(html.escape("\n".join([row["message"], *told]).strip(), False).splitlines()),
                 }
             )
             points = {"raw_score": row["points"], "late_submission_penalty": "0.0", "score": row["points"], "max_score": f"{full:g}"}

@@ -102,7 +102,7 @@ def main() -> None:
         if request["do"] == "read":
             # Here, because Python's parser can be crashed by what it parses.
             sources = [exactly(size).decode() for size in request["sizes"]]
-            names = cells.needed(cells.statements(sources), request["answers"])
+            names = cells.needed(cells.statements(tuple(sources)), request["answers"])
             leaning = [answer for answer in request["answers"] if cells.leans_on_show(sources, answer)]
             send(frame({"id": ident, "needed": sorted(names), "leaning": leaning}))
         elif request["do"] == "cell":

@@ -154,20 +154,49 @@ def test_no_file_of_marks_is_one_clear_line(tmp_path):
         read_marks(tmp_path / "none.csv", QUESTIONS)
 
 
+def as_moodle_reads(path, most: float) -> dict:
+    """Number → grade and comment of a worksheet, by the rules of Moodle's importer (mod/assign/feedback/offline, 4.x): comma and
+    UTF-8; columns found by name; every row as long as the head; the number stands behind "Participant "; a row without a
+    known number, and a grade that is empty, below 0 or above the assignment's own maximum, is passed over in silence."""
+    with open(path, newline="", encoding="utf-8") as file:
+        head, *rows = csv.reader(file)
+    assert len(set(head)) == len(head) and all(len(row) == len(head) for row in rows)
+    who, grade, modified, comment = map(head.index, ("Identifier", "Grade", "Last modified (grade)", "Feedback comments"))
+    assert comment > 0  # what stands in the first column is not read as a comment
+    assert {row[modified] for row in rows} == {"-"}  # no date: older than any grade that is there
+    known = [row for row in rows if row[who].startswith("Participant ") and row[who][12:].isdecimal()]
+    return {row[who][12:]: (float(row[grade]), row[comment]) for row in known if 0 <= float(row[grade]) <= most}
+
+
+def as_canvas_reads(path) -> tuple[str, float, dict]:
+    """Title, points possible, and (name, number) → points, by the rules of Canvas' gradebook_importer.rb."""
+    lines = path.read_text(encoding="utf-8").splitlines()[:3]
+    assert len({line.count(";") for line in lines}) > 1 or lines[0].count(";") <= lines[0].count(",")  # else it splits there
+    with open(path, newline="", encoding="utf-8") as file:
+        head, possible, *rows = csv.reader(file)
+    assert len(head) > 3 and "Student" in head[0] and "ID" in head[1]
+    assert head[2:4] == ["SIS User ID", "SIS Login ID"] and "Section" in head[4]  # then assignments begin
+    (title,) = head[5:]
+    assert "Points Possible" in possible[0] and not any("Points Possible" in row[0] for row in rows)
+    assert all(row[1] == "" or row[1].isdecimal() for row in rows)  # read as far as it is a number, whoever that may be
+    return title, float(possible[5]), {(row[0], row[1]): float(row[5]) for row in rows}
+
+
 def test_canvas_and_moodle_get_one_row_a_student_with_the_better_submission(table):
+    table.add(Row("anon_5aB3x_99_ex02.ipynb", "f", "wrong", {"q1": RIGHT, "q2": TEXT}), 7)
     canvas, moodle, nbgrader = table.write_imports()
-    # What Moodle's importer of worksheets looks for, in words of its own; without the last it refuses the file.
-    assert {"Identifier", "Grade", "Last modified (grade)"} < set(read(moodle)[0])
     (jane,) = [row for row in read(nbgrader) if row["student_id"] == "4711"]
     assert (jane["assignment"], jane["score"], jane["max_score"]) == ("ex02", "4", "7")
-    assert list(read(canvas)[0]) == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "Exercise 2"]
-    jane, *others = [row for row in read(canvas) if row["ID"] == "4711"]
-    assert (jane["Student"], jane["Exercise 2"], others) == ("doejane", "4", [])
-    (joe,) = [row for row in read(moodle) if row["Identifier"] == "Participant 123"]
-    assert (joe["Full name"], joe["Grade"], joe["Maximum Grade"]) == ("Joe Bloggs", "4", "7")
-    assert len(read(canvas)) == len(read(moodle)) == 4
+    title, possible, points = as_canvas_reads(canvas)
+    assert (title, possible) == ("Exercise 2", 7)
+    assert points == {("doejane", "4711"): 4, ("Joe Bloggs", "123"): 4, ("<b>x</b>", ""): 1, ("broken", ""): 0, ("anonymous 5aB3x", ""): 4}
+    told = "q1: Right.<br>\nq2: 80 words, for a person to read."
+    assert as_moodle_reads(moodle, 7) == {"4711": (4, told), "123": (4, told)}
+    assert as_moodle_reads(moodle, 3) == {} and len(read(moodle)) == 5  # the assignment's maximum has to be that of the exercise
     (broken,) = [row for row in read(moodle) if row["Full name"] == "broken"]
-    assert broken["Feedback comments"].startswith("The file is empty.") and broken["Grade"] == "0"
+    (x,) = [row for row in read(moodle) if row["Full name"] == "<b>x</b>"]
+    assert x["Feedback comments"] == "q1: Your variance divides by N − 1.<br>\nLook again.<br>\nq2: Not answered yet."
+    assert broken["Feedback comments"] == "The file is empty." and broken["Grade"] == "0" and broken["Maximum Grade"] == "7"
 
 
 def test_a_table_of_another_exercise_is_left_alone(table):
