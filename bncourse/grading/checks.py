@@ -245,6 +245,8 @@ def judge(trials: list[Trial], index: int, label: str, misconceptions: list[Misc
             judged.append((trial, got, off(got, trial.right[index]) <= trial.tolerance))
         except Feedback as feedback:
             formal = formal or feedback
+    if formal and formal.code == "wrong_count":  # where the count happens to fit, the numbers are no answer either
+        raise formal
     wrong = [(trial, got) for trial, got, right in judged if not right]
     if wrong:
         named = [m for m in misconceptions if all(explains(m, trial, got) for trial, got, _ in judged)]

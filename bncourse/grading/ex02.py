@@ -78,6 +78,26 @@ def signed(move):
     return move
 
 
+def standardized(before, after):
+    """Nothing moves where either recording is first brought to mean 0 and spread 1."""
+    return torch.zeros((), dtype=before.dtype), torch.zeros((), dtype=before.dtype)
+
+
+def paired_spread(before, after):
+    if before.shape != after.shape:
+        raise RuntimeError("examples cannot be paired")
+    sd = before.std(0, correction=0)
+    return (after.mean(0) - before.mean(0)).abs().div(sd).mean(), ((after - before).std(0, correction=0) / sd).mean()
+
+
+def mean_deviation(z, axis, correction=0):
+    return (z - z.mean(axis, keepdim=True)).abs().mean(axis)
+
+
+def root_mean_square(move):
+    return move.square().mean().sqrt()
+
+
 def variance_move(before, after, unit):
     var = before.var(0, correction=0)
     return ((after.var(0, correction=0) - var).abs() / unit(var)).mean()
@@ -105,6 +125,22 @@ MOMENT_SAYINGS = {
     "order": "You return the two in the wrong order: first the mean's, then the standard deviation's.",
     "variance": "You follow the variance. A unit whose spread doubles has moved by one of its standard deviations; what does "
     "the variance do?",
+    "unit_both": "Your unit mixes the spreads before and after. Then what happened to the spread changes the unit in which it is "
+    "measured. Whose standard deviation does the text ask for?",
+    "unit_mean": "You divide by the size of the mean. A unit whose mean is near 0 would then have moved by any number you like. Which "
+    "unit does the text ask for?",
+    "standard_error": "You divide by the standard deviation of the *mean*. Record four times as many images of the same two "
+    "distributions: what does your number do, and has anything moved further?",
+    "standardized": "You bring each recording to mean 0 and spread 1 by its own moments before you compare them. What could still move?",
+    "median": "You take the median over the units. An average is asked for: units that moved far should count as far as they moved.",
+    "root_mean_square": "You square the moves of the units and take a root at the end. That weighs large moves more; the plain average of "
+    "their sizes is asked for.",
+    "mean_deviation": "Your spread is the mean absolute deviation. The text asks for the standard deviation.",
+    "examples_counted": "Your average over the units divides by the number of examples. Of what are there as many as moves?",
+    "ratio": "Your second number is the spread afterwards over the spread before. For a unit that does not change it should be 0: what "
+    "does yours give?",
+    "logarithm": "You take the logarithm of the ratio of the two spreads. That is symmetric, which is nice; asked for is the size of "
+    "their difference, over the spread before.",
     "counted_as_zero": "Right, as long as every unit varies. A unit that did not vary before is counted as if it had not "
     "moved: that pulls your average down. How many units should the average be over?",
 }  # fmt: skip
@@ -119,7 +155,21 @@ MOMENTS = [  # code, function of (before, after) that returns both numbers
     ("unit_variance", lambda b, a: moment_shift(b, a, unit=lambda b, a, sd: sd(b) ** 2)),
     ("unit_layer", lambda b, a: moment_shift(b, a, unit=lambda b, a, sd: sd(b).mean())),
     ("unit_layer", lambda b, a: moment_shift(b, a, unit=lambda b, a, sd: b.std(correction=0))),
+    ("unit_layer", lambda b, a: moment_shift(b, a, unit=lambda b, a, sd: root_mean_square(sd(b)))),
+    ("unit_both", lambda b, a: moment_shift(b, a, unit=lambda b, a, sd: sd(torch.cat([b, a])))),
+    ("unit_both", lambda b, a: moment_shift(b, a, unit=lambda b, a, sd: (sd(b) + sd(a)) / 2)),
+    ("unit_both", lambda b, a: moment_shift(b, a, unit=lambda b, a, sd: ((sd(b) ** 2 + sd(a) ** 2) / 2).sqrt())),
+    ("standard_error", lambda b, a: moment_shift(b, a, unit=lambda b, a, sd: sd(b) / len(b) ** 0.5)),
+    ("standardized", standardized),
+    ("signed", lambda b, a: moment_shift(b, a, change=torch.neg, size=signed)),
+    ("median", lambda b, a: moment_shift(b, a, over=torch.median)),
+    ("root_mean_square", lambda b, a: moment_shift(b, a, over=root_mean_square)),
+    ("root_mean_square", lambda b, a: moment_shift(b, a, over=torch.linalg.vector_norm)),
+    ("squared", lambda b, a: moment_shift(b, a, over=lambda move: move.square().mean())),
+    ("mean_deviation", lambda b, a: moment_shift(b, a, spread=mean_deviation)),
+    ("examples_counted", lambda b, a: moment_shift(b, a, over=lambda move: move.sum() / len(b))),
     ("paired", paired),
+    ("paired", paired_spread),
     ("unbiased", lambda b, a: moment_shift(b, a, correction=1)),
     ("summed", lambda b, a: moment_shift(b, a, over=torch.sum)),
     ("largest", lambda b, a: moment_shift(b, a, over=torch.max)),
@@ -136,13 +186,16 @@ def moment_flaws(index: int, also=()) -> list[Misconception]:
     return [Misconception(code, MOMENT_SAYINGS[code], formula) for code, formula in rows]
 
 
-MEAN_FLAWS = moment_flaws(0)
+MEAN_FLAWS = moment_flaws(0, [("unit_mean", lambda b, a: ((a.mean(0) - b.mean(0)) / b.mean(0)).abs().mean())])
 SD_FLAWS = moment_flaws(
     1,
     [
         ("variance", lambda b, a: variance_move(b, a, lambda var: var)),
         ("variance", lambda b, a: variance_move(b, a, lambda var: var.sqrt())),
         ("variance", lambda b, a: variance_move(b, a, torch.ones_like)),
+        ("ratio", lambda b, a: (a.std(0, correction=0) / b.std(0, correction=0)).mean()),
+        ("ratio", lambda b, a: (a.std(0, correction=1) / b.std(0, correction=1)).mean()),
+        ("logarithm", lambda b, a: (a.std(0, correction=0) / b.std(0, correction=0)).log().abs().mean()),
     ],
 )
 
@@ -235,6 +288,7 @@ def pencil(lr: float, sign: int = -1) -> dict[str, float]:
         "loss": loss(new1, new2),
         "loss_before": loss(w1, w2),
         "only_below": loss(new1, w2),
+        "only_above": loss(w1, new2),
         "error": new2 * new1 - TARGET,
     }
 
@@ -279,6 +333,8 @@ def check_q2(ask: Ask, rng, marks: Marks) -> None:
                  "definition moves the layers *below* and looks at the one above."),
                 ("first_layer", 0.0, "Zero is what layer 1 has: nothing lies below it. Something lies below layer 2."),
                 ("gradient", small["G_prime"], "That is G′ itself. How far is it from G?"),
+                ("other_rate", abs(g - large["G_prime"]), "That is the distance at learning rate 0.15; 0.05 is asked for here."),
+                ("lr_forgotten", abs(g - pencil(1.0)["G_prime"]), "Your w₁ moves by the whole gradient. Where is the learning rate?"),
             ],
             f"Layer 2 has G = {g:g} at the old weights. Move w₁ by its step at learning rate 0.05, put the new w₁ and the "
             "old w₂ into the same formula, and compare.",
@@ -296,6 +352,8 @@ def check_q2(ask: Ask, rng, marks: Marks) -> None:
                  "are: divide by both lengths."),
                 ("gradient", g_prime, "That is G′ itself. A cosine compares its direction with that of G, and for single "
                  "numbers there are only two directions."),
+                ("angle", 180.0, "That is the angle, in degrees. Its cosine is asked for."),
+                ("angle", float(np.pi), "That is the angle. Its cosine is asked for."),
                 ("no_direction", 0.0, "A cosine of 0 would be a right angle. G and G′ are single numbers here: how many "
                  "directions are there?"),
             ],
@@ -313,6 +371,7 @@ def check_q2(ask: Ask, rng, marks: Marks) -> None:
             0.006,
             [
                 ("not_both", large["only_below"], not_both),
+                ("only_above", large["only_above"], "You moved w₂ and left w₁ where it is. In gradient descent both weights step at once."),
                 ("factor", 2 * large["loss"], "Twice too much: the loss has a factor in front of the square."),
                 ("not_squared", large["error"], "That is w₂w₁ − 1. What does the loss do with it?"),
                 ("before", large["loss_before"], "That is the loss before the step."),
@@ -340,26 +399,30 @@ def one_after_another(loss, weights, x, y, lr):
     return new
 
 
-def compared(loss, weights, x, y, lr, *, moves=lambda j, i: j < i, start=None, rate=lambda lr: lr, sequential=False,
-             together=False, accumulate=False):  # fmt: skip
+def compared(loss, weights, x, y, lr, *, moves=lambda j, i: j < i, start=None, rate=lambda lr: lr, step=lambda g: g,
+             sequential=False, together=False, accumulate=False, of_weights=False, backwards=False, from_end=False):  # fmt: skip
     """G and G′ of every layer i. `moves(j, i)`: whether layer j has taken its step in G′; `start(j, i)`: whether it has in
-    G. `together`: the gradients of all layers in place of layer i's. `accumulate`: G′ as .grad holds it when it is never set
-    back to zero."""
+    G. `step(g)`: what a layer moves by, in place of its gradient. `together`: the gradients of all layers in place of layer i's.
+    `accumulate`: G′ as .grad holds it when it is never set back to zero. `of_weights`: a layer's weights before and after, in
+    place of gradients. `backwards`: the last layer first. `from_end`: `moves` counts the layers that move from the last one."""
     old = gradients(loss, weights, x, y)
     if sequential:
         new = one_after_another(loss, weights, x, y, lr)
     else:
-        new = [W - rate(lr) * g for W, g in zip(weights, old)]
+        new = [W - rate(lr) * step(g) for W, g in zip(weights, old)]
+    if of_weights:
+        return list(zip(weights, new))
 
     def after(chosen, i):
-        return gradients(loss, [new[j] if chosen(j, i) else weights[j] for j in range(len(new))], x, y)
+        moved = [chosen(j, i) for j in range(len(new))][:: -1 if from_end else 1]
+        return gradients(loss, [a if m else b for m, a, b in zip(moved, new, weights)], x, y)
 
     pairs = [(after(start, i) if start else old, after(moves, i)) for i in range(len(new))]
     if together:
         return [tuple(torch.cat([v.flatten() for v in side]) for side in pair) for pair in pairs]
     if accumulate:
         return [(old[i], old[i] + sum(G_prime[i] for _, G_prime in pairs[: i + 1])) for i in range(len(new))]
-    return [(G[i], G_prime[i]) for i, (G, G_prime) in enumerate(pairs)]
+    return [(G[i], G_prime[i]) for i, (G, G_prime) in enumerate(pairs)][:: -1 if backwards else 1]
 
 
 def length(v):
@@ -391,6 +454,8 @@ MOVES = [
      "layer should have none? Layers are counted from the input."),
     ("above_moved", dict(moves=lambda j, i: j >= i), "You moved layer i and the layers *above* it. Which part of the list of "
      "weights is below layer i? Layers are counted from the input."),
+    ("above_moved", dict(from_end=True), "You counted from the output: as many layers as lie below layer i have moved, but at the other end. "
+     "Layers are counted from the input."),
     ("one_short", dict(moves=lambda j, i: j < i - 1), "You stop one layer short: in your G′ the layer right below layer i has not "
      "moved. Your layer 2 reports no shift at all. Look at where your indices start."),
     ("neighbour", dict(moves=lambda j, i: j == i - 1), "In your G′ only the layer right below layer i has moved. Right for layer 2; "
@@ -408,6 +473,19 @@ MOVES = [
      "compute all gradients?"),
     ("ascent", dict(rate=lambda lr: -lr), "Your layers go uphill: the step has the wrong sign. Right for a learning rate of −lr."),
     ("lr_forgotten", dict(rate=lambda lr: 1), "The learning rate has no effect on your answer. How far do the layers go in one step?"),
+    ("other_rate", dict(rate=lambda lr: 2 * lr), "Your layers go twice as far as the learning rate says."),
+    ("other_rate", dict(rate=lambda lr: lr / 2), "Your layers go half as far as the learning rate says."),
+    ("not_the_gradient", dict(step=lambda g: g / length(g)), "Your layers move by a gradient of length 1. The step of gradient descent "
+     "is as long as the gradient times the learning rate."),
+    ("not_the_gradient", dict(step=torch.sign), "Your layers move by the sign of the gradient. The definition takes the step of plain "
+     "gradient descent."),
+    ("start_moved", dict(start=lambda j, i: True), "Your G is the gradient at the *new* weights, all layers moved. G is what layer i "
+     "stepped by: at which weights was that?"),
+    ("own_step", dict(start=lambda j, i: j < i, moves=lambda j, i: j <= i), "You compare layer i's gradient before and after its own step, "
+     "with the layers below moved in both. What did the *others'* steps do to it?"),
+    ("of_weights", dict(of_weights=True), "You compare a layer's weights before and after the step. The definition compares two "
+     "gradients."),
+    ("backwards", dict(backwards=True), "Your numbers are right, and in the wrong order: layer 1 is the one at the input."),
     ("all_layers", dict(together=True), "You compare the gradients of *all* layers at once. Layer i is the one whose target may "
      "have moved: take its gradient only."),
 ]  # fmt: skip
@@ -428,7 +506,10 @@ def spectral(g, h):
 SQUARED = "You report squared distances. ‖G − G′‖ has the unit of a gradient: which step is missing?"
 RELATIVE = "You divide the distances by the size of a gradient. That is a useful number too (chapter 05 uses it), but not the one asked for."
 LENGTHS = "You subtract lengths. Two gradients can be equally long and point in opposite directions: take the difference first, then its length."
+SIGNED = "You add up differences of both signs, which cancel. A distance adds up their squares, and takes a root."
+ROW_LENGTHS = "You take the length of each row or column, and then average or add these. A layer is one long list of numbers here: one length."
 SPECTRAL = "You take the largest singular value: torch.linalg.norm(M, 2) of a matrix means that. Here a weight matrix is one long list of numbers."
+NUCLEAR = "You add up singular values. Here a weight matrix is one long list of numbers."
 TOO_LONG = "That is the product of the two gradients. A cosine does not change when a gradient is twice as long: divide by both lengths."
 ONE_LENGTH = "You divide by the length of one gradient, squared. The two gradients have different lengths: which product belongs there?"
 ROWS = "You average the cosines of single rows or columns. (torch's cosine_similarity works along one axis.) A layer has one direction: lay all its weights in one long list first."
@@ -441,15 +522,35 @@ DISTANCES = [
      "shifts less. A distance adds them up, and takes a root."),
     ("averaged", lambda g, h: (g - h).square().mean().sqrt(), "You average over the weights before you take the root. A distance "
      "adds up the squares of all differences."),
+    ("averaged", lambda g, h: (g - h).abs().mean(), "You average absolute differences. The ℓ2 distance adds up squares, and takes a root."),
+    ("relative", lambda g, h: distance(g, h) / (length(g) + length(h)), RELATIVE),
+    ("relative", lambda g, h: scaled(g, h) ** 2, RELATIVE),
+    ("largest", lambda g, h: (g - h).abs().max(), "You report the largest difference of a single weight. The ℓ2 distance adds up the "
+     "squares of all of them, and takes a root."),
+    ("signed", lambda g, h: (g - h).sum(), SIGNED),
+    ("signed", lambda g, h: (g - h).sum().abs(), SIGNED),
+    ("row_lengths", lambda g, h: (g - h).norm(dim=1).mean(), ROW_LENGTHS),
+    ("row_lengths", lambda g, h: (g - h).norm(dim=0).mean(), ROW_LENGTHS),
+    ("row_lengths", lambda g, h: (g - h).norm(dim=1).sum(), ROW_LENGTHS),
+    ("row_lengths", lambda g, h: (g - h).norm(dim=0).sum(), ROW_LENGTHS),
     ("absolute", lambda g, h: (g - h).abs().sum(), "You add up absolute values. The ℓ2 distance adds up squares, and takes a root."),
     ("lengths", lambda g, h: length(g) - length(h), LENGTHS),
     ("lengths", lambda g, h: (length(g) - length(h)).abs(), LENGTHS),
     ("spectral", spectral, SPECTRAL),
+    ("spectral", lambda g, h: torch.linalg.matrix_norm(g - h, "nuc"), NUCLEAR),
     ("order", cosine, "Your first output holds cosines: distances first, then cosines."),
 ]  # fmt: skip
 COSINES = [
     ("not_normalized", lambda g, h: (g * h).sum(), TOO_LONG),
     ("one_length", lambda g, h: (g * h).sum() / g.square().sum(), ONE_LENGTH),
+    ("sum_of_lengths", lambda g, h: (g * h).sum() / (length(g) + length(h)), "You divide by the sum of the two lengths. Two equal "
+     "gradients should give 1, whatever their length: which combination of the lengths does that?"),
+    ("squared_lengths", lambda g, h: (g * h).sum() / (length(g) * length(h)) ** 2, "You divide by the squares of the lengths. Which root is "
+     "missing?"),
+    ("averaged", lambda g, h: (g * h).mean() / (length(g) * length(h)), "You average the products of the weights, where a cosine adds them "
+     "up. A larger layer would have a smaller cosine."),
+    ("correlation", lambda g, h: F.cosine_similarity((g - g.mean()).flatten(), (h - h.mean()).flatten(), 0), "You subtract each gradient's mean first: that is a correlation. The "
+     "angle is between the gradients as they are."),
     ("one_length", lambda g, h: (g * h).sum() / h.square().sum(), ONE_LENGTH),
     ("rows", rowwise, ROWS),
     ("rows", lambda g, h: rowwise(g, h, 0), ROWS),
@@ -476,6 +577,12 @@ def definition_flaws(measure, others: list[tuple], common: tuple[str, ...], know
         return compute
 
     measures = [Misconception(code, say, formula(by)) for code, by, say in others]
+    measures += [
+        Misconception("running_sum", "You add up over the layers: each number holds those before it. Each layer has a number of its own.",
+                      lambda *args: formula(measure)(*args).cumsum(0)),
+        Misconception("divided", "You divide by the number of layers. Each layer has a number of its own; nothing is averaged over layers.",
+                      lambda *args: formula(measure)(*args) / len(args[1])),
+    ]  # fmt: skip
     moves = [Misconception(code, say, formula(measure, row)) for row, (code, _, say) in enumerate(MOVES)]
     both = [
         Misconception(code, f"Two things at once. {say} And: {also}", formula(by, row))

@@ -63,13 +63,15 @@ def fits(values: torch.Tensor, cdf) -> bool:
 
 
 def judge_draws(values: torch.Tensor, right, mistakes: list[tuple], what: str) -> None:
-    """Returns when `values` may come from `right`; else raises the `Feedback` of the first of `mistakes` (code,
+    """Returns when `values` may come from `right`; else raises the `Feedback` of the most likely of `mistakes` (code,
     distribution function, message) that they may come from."""
     if fits(values, right):
         return
-    for code, cdf, message in mistakes:
-        if fits(values, cdf):
-            raise Feedback(code, message)
+    if len(different := values.mul(1e3).round().unique()) < 20:
+        raise Feedback("few_values", f"{what} take only {len(different)} different values. They have to be drawn evenly from a whole range.")
+    likely = [(distance(values, cdf), code, message) for code, cdf, message in mistakes if fits(values, cdf)]
+    if likely:
+        raise Feedback(*min(likely)[1:])
     raise Feedback(
         "distribution",
         f"{what} follow another distribution than the one asked for: over {values.numel()} of them yours have mean "
@@ -106,7 +108,7 @@ SAYINGS = {
     "shift_scaled": "Your shift is multiplied by the scale, as in σ · (a + μ). Which is applied first in σ · a + μ?",
     "one_die": "Units with a large shift have a large scale in your noise. Shift and scale are two dice: do you use one draw for "
     "both?",
-    "fixed": "Two calls gave the same noise. What never changes is no shift: the next layer gets used to it. Where is your "
+    "fixed": "Two calls gave the same shifts, or the same scales. What never changes is no shift: the next layer gets used to it. Where is your "
     "draw made, or which seed is set?",
     "in_place": "Your noise is right, but a itself has changed. Methods that end in an underscore, `+=` and `*=` write into the "
     "caller's tensor.",
@@ -133,7 +135,7 @@ def check_sharing(values: torch.Tensor) -> None:
 
 def check_jump(ask: Ask, rng) -> None:
     """With the jitter off, rows of 0 return the shifts themselves, and rows of 1 shift plus scale."""
-    n_mu, n_sigma = rng.uniform(0.5, 3), rng.uniform(1.5, 3)
+    n_mu, n_sigma = rng.uniform(2.2, 3.5), rng.uniform(1.5, 3)
     rows = torch.tensor([0.0, 0, 1, 1, -1, 2], dtype=torch.float64)[:, None].repeat(1, UNITS)
     out, trial = noisy(ask, rows, n_mu, n_sigma, TINY, TINY)
     if (out - rows).abs().max() <= EXACT:
@@ -156,7 +158,7 @@ def check_jump(ask: Ask, rng) -> None:
     if abs(np.corrcoef(mu, sigma)[0, 1]) > 0.3:  # 9 standard errors
         raise wrong("one_die")
     again, _ = noisy(ask, rows, n_mu, n_sigma, TINY, TINY)
-    if (again - out).abs().max() <= EXACT:
+    if any((now - then).abs().max() <= EXACT for now, then in ((again[0], mu), (again[2] - again[0], sigma))):
         raise wrong("fixed")
     if changed(trial):
         raise wrong("in_place")
@@ -167,8 +169,11 @@ def shift_mistakes(n: float) -> list[tuple]:
         ("not_centred", between(0, n), "Your shifts run from 0 to n_mu: all units are pushed the same way. torch.rand gives numbers from 0 to 1; "
          "where does −n_mu come from?"),
         ("half_range", between(-n / 2, n / 2), "Your shifts stay within ±n_mu / 2. They have to reach from −n_mu to n_mu: how long is that range?"),
-        ("normal_shift", normal(0, n), "Your shifts are normally distributed. The paper draws them evenly from −n_mu to n_mu, so that none is "
-         "larger than n_mu."),
+        ("double_range", between(-2 * n, 2 * n), "Your shifts reach from −2 n_mu to 2 n_mu, twice as far as they have to."),
+        ("n_mu_ignored", between(-1, 1), "Your shifts reach from −1 to 1, whatever n_mu is."),
+        ("n_mu_ignored", between(-0.5, 0.5), "Your shifts reach from −0.5 to 0.5, whatever n_mu is."),
+        *(("normal_shift", normal(0, sd), "Your shifts are normally distributed. The paper draws them evenly from −n_mu to n_mu, so that none "
+           "is larger than n_mu.") for sd in (n, n / 2, n / 3, n / math.sqrt(3), math.sqrt(n), 1)),
     ]  # fmt: skip
 
 
@@ -179,8 +184,13 @@ def scale_mistakes(n: float) -> list[tuple]:
         ("scale_range", between(0, n), "Your scales run from 0 to n_sigma. They have to start at 1: this noise never makes a unit smaller on "
          "average."),
         ("scale_range", between(2 - n, n), "Your scales lie evenly around 1. They have to run from 1 to n_sigma."),
-        ("normal_scale", normal(1, n - 1), "Your scales are normally distributed. Only the jitter of the scale is; the jump itself is even, from 1 to "
-         "n_sigma."),
+        ("scale_range", between(2 - n, 1), "Your scales run downwards from 1. They have to run from 1 up to n_sigma."),
+        ("added_twice", between(2, 1 + n), "Your scales run from 2 to 1 + n_sigma: a itself is added once more, as in a + σ · a + μ."),
+        ("divided", lambda v: (n - 1 / np.maximum(v, 1e-9)) / (n - 1), "You divide by the scale. The noise multiplies: σ · a + μ."),
+        ("log_normal_scale", lambda v: special.ndtr(np.log(np.maximum(v, 1e-300)) / n), "Your scales are exponentials of normal numbers. They "
+         "have to be even, from 1 to n_sigma."),
+        *(("normal_scale", normal(mean, sd), "Your scales are normally distributed. Only the jitter of the scale is; the jump itself is even, "
+           "from 1 to n_sigma.") for mean, sd in ((1, n - 1), (1, n), (0, n), (1, (n - 1) / 2), (1, 1))),
     ]  # fmt: skip
 
 
@@ -190,12 +200,14 @@ def check_jitter(ask: Ask, rng) -> None:
     check_own(m)
     judge_draws(m, between(-r, r), m_mistakes(r), "The jitters of the shift")
     # Scales far apart, so that a jitter relative to the scale shows. Less their unit's mean, which 100 examples give well.
-    r = rng.uniform(0.03, 0.05)
+    r = rng.uniform(0.2, 0.3)  # so that its square shows, too
     s, _ = noisy(ask, torch.ones(100, 20, dtype=torch.float64), TINY, 4.0, TINY, r)
     check_own(s)
     around = (s - s.mean(0)) * math.sqrt(100 / 99)
-    if fits(around / s.mean(0), normal(0, r)) and not fits(around, normal(0, r)):
-        raise wrong("jitter_relative")
+    relative = around / s.mean(0)
+    if fits(relative, normal(0, r)) and not fits(around, normal(0, r)):
+        if distance(relative, normal(0, r)) < min(distance(around, cdf) for _, cdf, _ in s_mistakes(r)):
+            raise wrong("jitter_relative")
     judge_draws(around, normal(0, r), s_mistakes(r), "The jitters of the scale")
 
 
@@ -211,6 +223,8 @@ def m_mistakes(r: float) -> list[tuple]:
     return [
         ("jitter_not_centred", between(0, r), "Your m runs from μ to μ + r_mu. It has to lie on both sides of μ."),
         ("jitter_not_centred", between(-r / 2, r / 2), "Your m stays within r_mu / 2 of μ. It has to reach from μ − r_mu to μ + r_mu."),
+        ("jitter_range", between(-2 * r, 2 * r), "Your m reaches 2 r_mu away from μ. It has to reach from μ − r_mu to μ + r_mu."),
+        ("r_squared", between(-r * r, r * r), "You square r_mu. m has to reach from μ − r_mu to μ + r_mu."),
         ("jitter_distribution", normal(0, r), "Your m is normally distributed around μ. Of the two jitters only that of the scale is normal; m is even."),
     ]  # fmt: skip
 
@@ -218,6 +232,9 @@ def m_mistakes(r: float) -> list[tuple]:
 def s_mistakes(r: float) -> list[tuple]:
     return [
         ("r_sigma_as_variance", normal(0, math.sqrt(r)), "Your s has variance r_sigma. In this course r_sigma is the standard deviation."),
+        ("r_squared", normal(0, r * r), "The standard deviation of your s is the square of r_sigma. It has to be r_sigma itself."),
+        ("jitter_one_sided", lambda v: 2 * special.ndtr(np.maximum(v / r + math.sqrt(2 / math.pi), 0)) - 1, "Your s is never smaller than "
+         "σ. It has to lie on both sides of it."),
         ("jitter_distribution", between(-r, r), "Your s is drawn evenly around σ. The jitter of the scale is normal, with standard deviation r_sigma."),
     ]  # fmt: skip
 
@@ -273,8 +290,15 @@ LAYERS = {
     "live_mean": "The spread is that of the first batch, the mean is still that of z. A mean that follows the batch removes every "
     "shift: just what this control must not do.",
     "first_noisy": "You put the first batch through the noise before you take its statistics. They are asked of `first` as it is.",
-    "scale_only": "You divide by the first batch's spread, but its mean is not subtracted.",
-    "mean_only": "You subtract the first batch's mean, but do not divide by its spread. This control is about scale.",
+    "live_spread": "The mean is that of the first batch, the spread is still that of z. A spread that follows the batch removes every "
+    "change of scale: just what this control must not do.",
+    "first_itself": "You return the first batch, normalized. Its statistics are wanted, of z: the batch at hand.",
+    "scale_only": "You divide by the spread, but the mean is not subtracted.",
+    "mean_only": "You subtract the mean, but do not divide by the spread. This is about scale, too.",
+    "whole_layer": "You use one mean and one variance for the whole layer. Each unit needs those of its own column.",
+    "noise_twice": "The noise is in your output twice. It is called once, at the end.",
+    "noise_beside": "You add noise(y) to y. `noise` gives back y with the noise in it, not the noise alone.",
+    "activated": "There is a ReLU in your function. `hidden` ends where the activation begins: it is applied to what you return.",
     "features": "You average over the units of each example. Each unit needs the mean and variance of its own column.",
     "unbiased": "Your variance divides by N − 1; batch norm divides by N. Look up `correction` in torch.var.",
     "variance": "You divide by the variance. Doubling z and first together would then halve the output; it should not change.",
@@ -296,6 +320,9 @@ FORMULAS = {
         ("features", lambda z, first, noise: noise(normalized(z, z, over=1))),
         ("unbiased", lambda z, first, noise: noise(normalized(z, z, correction=1))),
         ("variance", lambda z, first, noise: noise(normalized(z, z, power=2))),
+        ("whole_layer", lambda z, first, noise: noise(normalized(z, z, over=(0, 1)))),
+        ("scale_only", lambda z, first, noise: noise(normalized(z, z, centre=False))),
+        ("mean_only", lambda z, first, noise: noise(normalized(z, z, stretch=False))),
     ],
     "frozen": [
         ("noise_removed", lambda z, first, noise: normalized(noise(z), noise(z))),
@@ -310,8 +337,25 @@ FORMULAS = {
         ("features", lambda z, first, noise: noise(normalized(z, first[: len(z)], over=1))),
         ("unbiased", lambda z, first, noise: noise(normalized(z, first, correction=1))),
         ("variance", lambda z, first, noise: noise(normalized(z, first, power=2))),
+        ("whole_layer", lambda z, first, noise: noise(normalized(z, first, over=(0, 1)))),
+        ("live_spread", lambda z, first, noise: noise((z - first.mean(0)) / (z.var(0, correction=0) + EPS).sqrt())),
+        ("live_statistics", lambda z, first, noise: noise(normalized(z, z) * first.std(0, correction=0) + first.mean(0))),
+        ("live_statistics", lambda z, first, noise: noise(normalized(z, z) * first.std(0) + first.mean(0))),
+        ("first_itself", lambda z, first, noise: noise(normalized(first, first))[: len(z)]),
+        ("first_itself", lambda z, first, noise: noise(normalized(first, first)[: len(z)])),
     ],
 }
+
+
+for kind, clean in {"plain": lambda z, first: z, "batch": lambda z, first: normalized(z, z), "frozen": normalized}.items():
+    FORMULAS[kind] += [
+        ("noise_twice", lambda z, first, noise, clean=clean: noise(noise(clean(z, first)))),
+        ("noise_twice", lambda z, first, noise, clean=clean: noise(clean(noise(z), first))),
+        ("noise_beside", lambda z, first, noise, clean=clean: clean(z, first) + noise(clean(z, first))),
+        ("activated", lambda z, first, noise, clean=clean: torch.relu(noise(clean(z, first)))),
+        ("activated", lambda z, first, noise, clean=clean: noise(torch.relu(clean(z, first)))),
+        ("activated", lambda z, first, noise, clean=clean: noise(clean(torch.relu(z), first))),
+    ]
 
 
 def misconceptions(kind: str) -> list[Misconception]:
@@ -447,19 +491,34 @@ HALVES = {
                   lambda a, b: 1.96 * math.sqrt((a.var() + b.var()) / len(a))]),
     "z_for_t": ("You use 1.96, the normal quantile. The standard deviation is itself estimated, from a handful of seeds: which "
                 "distribution allows for that, and what does it need to know?",
-                [lambda a, b: half_width(a - b, t=1.96), lambda a, b: half_width(a - b, t=1.959963984540054)]),
+                [lambda a, b: half_width(a - b, t=1.96), lambda a, b: half_width(a - b, t=2.0), lambda a, b: half_width(a - b, t=1.96, correction=0)]),
     "sd_for_se": ("Your width is that of single seeds: it would not shrink with more of them. The interval is for their *mean*: "
                   "what is the standard deviation of a mean of n values?",
                   [lambda a, b: half_width(a - b, n=1), lambda a, b: 1.96 * (a - b).std(), lambda a, b: (a - b).std()]),
+    "n_without_root": ("You divide the standard deviation by n. Four times as many seeds make a mean twice as certain, not four times.",
+                       [lambda a, b: half_width(a - b) / math.sqrt(len(a))]),
+    "variance": ("You use the variance of the differences where their standard deviation belongs. Does that have the unit of a mean?",
+                 [lambda a, b: half_width(a - b) * (a - b).std(), lambda a, b: half_width(a - b) * (a - b).std() / math.sqrt(len(a))]),
+    "corrected_twice": ("You divide by the root of n − 1, although the standard deviation has its n − 1 already. The error of a mean "
+                        "has the root of n.", [lambda a, b: half_width(a - b, n=len(a) - 1)]),
+    "level": ("Your quantile is that of a 99 % interval: 2.5 % are left outside on each side.", [lambda a, b: half_width(a - b, p=0.995)]),
+    "one_arm": ("Your width is that of one of the two lists. The interval is for the differences: how much do *they* vary?",
+                [lambda a, b: half_width(a), lambda a, b: half_width(b)]),
+    "pairs_broken": ("You sort the lists before you subtract. Then the number of one seed meets that of another.",
+                     [lambda a, b: half_width(a.sort().values - b.sort().values)]),
     "population": ("Your standard deviation divides by n. The mean is estimated from the same seeds, which costs one of them.",
                    [lambda a, b: half_width(a - b, correction=0)]),
     "one_sided": ("Your quantile leaves 5 % on one side. A 95 % interval leaves 5 % on both sides together.",
-                  [lambda a, b: half_width(a - b, p=0.95)]),
+                  [lambda a, b: half_width(a - b, p=0.95), lambda a, b: half_width(a - b, t=1.645), lambda a, b: -half_width(a - b, p=0.95)]),
     "degrees": ("Your t quantile has another number of degrees of freedom. One was used up by the mean: how many of n are left?",
-                [lambda a, b: half_width(a - b, df=len(a)), lambda a, b: half_width(a - b, df=2 * len(a) - 2)]),
+                [lambda a, b, more=more: half_width(a - b, df=len(a) + more) for more in (0, -2)]
+                + [lambda a, b: half_width(a - b, df=2 * len(a) - 2)]),
     "no_quantile": ("Your ends are one standard error away from the mean. How many standard errors make 95 %?",
                     [lambda a, b: half_width(a - b, t=1.0)]),
 }  # fmt: skip
+RANGE = "You report how far single seeds reach. More seeds would make that no narrower, although they tell you more about the mean."
+RELATIVE = "You divide by one of the two. The effect is a difference, in the unit of a and b; a − b is asked for."
+RATIOS = [lambda a, b: a / b, lambda a, b: a / b - 1, lambda a, b: 100 * (a / b - 1), lambda a, b: (a - b) / b.mean(), lambda a, b: 100 * (a - b) / b.mean()]
 REVERSED = "Your numbers belong to b − a. The effect of a over b is a − b: positive when a is larger."
 
 
@@ -479,6 +538,10 @@ def interval_mistakes(end: int) -> list[Misconception]:
         Misconception("reversed", REVERSED, formula(right, -1)),
         Misconception("ends_swapped", "Your lower and upper end are the wrong way round: return mean, low, high.", lambda a, b: (a - b).mean() - end * right(a, b)),
         Misconception("order", "Return the mean first, then low, then high.", lambda a, b: (a - b).mean()),
+        Misconception("around_zero", "Your interval lies around 0. It has to lie around the mean.", lambda a, b: torch.as_tensor(end * right(a, b))),
+        Misconception("range", RANGE, lambda a, b: (a - b).max() if end > 0 else (a - b).min()),
+        Misconception("range", RANGE, lambda a, b: (a - b).quantile(0.975 if end > 0 else 0.025)),
+        *(Misconception("relative", RELATIVE, lambda a, b, ratio=ratio: paired_interval(ratio(a, b), torch.zeros_like(a))[1 if end < 0 else 2]) for ratio in RATIOS),
         Misconception("no_quantile", "You return the half width itself. The ends of the interval lie that far from the mean.", lambda a, b: torch.as_tensor(right(a, b))),
         *(Misconception(code, message, formula(half, 1)) for code, (message, halves) in HALVES.items() for half in halves),
         *(Misconception(code, f"{message}\n{REVERSED}", formula(half, -1)) for code, (message, halves) in HALVES.items() for half in halves),
@@ -489,6 +552,9 @@ LOWER, UPPER = interval_mistakes(-1), interval_mistakes(1)
 MEAN = [
     Misconception("reversed", REVERSED, lambda a, b: (b - a).mean()),
     Misconception("order", "Your first number is the lower end. Return the mean first, then low, then high.", lambda a, b: paired_interval(a, b)[1]),
+    *(Misconception("relative", RELATIVE, lambda a, b, ratio=ratio: ratio(a, b).mean()) for ratio in RATIOS),
+    Misconception("median", "You take the median of the differences. The interval is one for their mean.", lambda a, b: (a - b).median()),
+    Misconception("median", "You take the median of the differences. The interval is one for their mean.", lambda a, b: (a - b).quantile(0.5)),
     Misconception("absolute", "You average absolute differences. Seeds that go the other way have to count against the effect.", lambda a, b: (a - b).abs().mean()),
 ]  # fmt: skip
 
@@ -613,6 +679,7 @@ def cost_mistakes(what: str) -> list[tuple]:
             ("no_baseline", sign * mean(ours("batch + noise", DEEP) - ours("frozen + noise", DEEP)), NO_BASELINE)
             for sign in (1, -1)
         ]
+        mistakes += [("summed", mean(right["frozen"] + right["batch"]), "This is the sum of the two costs. How much *more* does it cost one?")]
     else:
         other = {"frozen": "batch", "batch": "frozen"}[what]
         mistakes += [("other_network", mean(right[other]), f"This is what the noise costs the other network, {other!r}.")]
