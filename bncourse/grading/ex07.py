@@ -6,6 +6,7 @@ seeds, and the report (q4) has to follow from registration and record. Interval 
 """
 
 import functools
+import re
 
 import numpy as np
 import torch
@@ -43,13 +44,59 @@ VAGUE = {  # entry: fewest words, what to say of fewer
 }
 
 
+# What a claim of this course is about, by beginnings of words: any of the first, or three of the second, which have other
+# meanings, too. Meant to let every odd claim about the training of a network pass, and to stop what is about something else.
+OURS = re.compile(
+    r"\b(batch|mini-?batch|(layer|group|instance|weight|rms|no)[- ]?norm|normali[sz]|networks?\b|neural|neuron|mlp|cnn|resnet|transformer|relu|"
+    r"sigmoid|tanh|softmax|logit|perceptron|conv(olution|net|\b)|hidden (layer|unit)|gradient|backprop|sgd\b|adamw?\b|optimi[sz]er|momentum|"
+    r"learning rate|lr\b|training|trained|trains? (as|faster|slower|better|worse|well)|test set|epochs?\b|accurac|(?<!weight )loss|"
+    r"cross[- ]?entropy|dropout|weight[- ]decay|overfit|generali[sz]|hyper-?param|initiali[sz]|digits\b|mnist|cifar|hessian|curvature|"
+    r"covariate|loss landscape|γ|gamma and|rectifi|residual)",
+    re.IGNORECASE,
+)
+PERHAPS_OURS = re.compile(
+    r"\b(nets?\b|layer|unit|weight|bias|train|learn|rate|steps?\b|updates?\b|iteration|depth|deep|shallow|width|wide|narrow|parameter|model|"
+    r"noise|noisy|shift|variance|smooth|sharp|eigenvalue|skip|attention|rank|statistic|diverge|converge|vanish|explo|augment|label|classif|"
+    r"descent|activation|error|init|scale|beta|epsilon|norm)",
+    re.IGNORECASE,
+)
+QUANTITY = re.compile(
+    r"%|\b(accurac|error|loss|entropy|nats?\b|bits?\b|points?\b|per ?cent|fraction|share|proportion|ratio|number|count|how (many|often|much|far|"
+    r"long|large|fast)|norm|length|size|distance|cosine|angle|degrees?|variance|deviation|mean|median|average|largest|smallest|maximum|minimum|"
+    r"max\b|min\b|sum\b|correlation|rank|eigenvalue|curvature|sharpness|slope|seconds?|ms\b|minutes?|steps?\b|epochs?|score|rate of|time|"
+    r"probability|confidence|margin|digits (right|wrong)|correct|wrong|mistakes?|misclassif|squared?|mse\b|perplexity|drift|shift|spread|gap)",
+    re.IGNORECASE,
+)
+MOMENT = re.compile(
+    r"\d|\b(after|before|at\b|end|final|last|first|until|till|during|when|while|initial|begin|start|steps?\b|epochs?|iterations?|updates?|once|"
+    r"over|every|each|always|throughout|untrained|converged?)",
+    re.IGNORECASE,
+)
+
+
+def is_ours(text: str, fewest: int = 3) -> bool:
+    return OURS.search(text) is not None or len({word.lower() for word in PERHAPS_OURS.findall(text)}) >= fewest
+
+
+def about_networks(registration) -> bool:
+    """Whether anything in the words or arms of a registration is about the training of networks; also when there are none yet."""
+    if not all(isinstance(entry(registration, name, "registration"), str) for name in ("claim", "measure")):
+        return True
+    return is_ours(f"{registration['claim']} {registration['measure']} {arm_words(registration)}")
+
+
+def arm_words(registration) -> str:
+    arms = registration.get("arms")
+    return " ".join(arm for arm in arms if isinstance(arm, str)) if isinstance(arms, list) else ""
+
+
 def words_of(registration) -> None:
-    """Claim, measure and unit are words, and enough of them."""
+    """Claim, measure and unit are words, enough of them, and about something that a run of a network gives."""
     for name, (fewest, advice) in VAGUE.items():
         text = entry(registration, name, "registration")
         if not isinstance(text, str):
             raise Feedback("wrong_type", f"{name!r} has to be text, in quotes.")
-        if len(text.split()) < fewest:
+        if len(set(text.lower().split())) < fewest:
             raise Feedback(f"vague_{name}", advice)
     hedges = sorted(HEDGES & {word.strip(".,;:()").lower() for word in registration["claim"].split()})
     if hedges:
@@ -57,6 +104,23 @@ def words_of(registration) -> None:
             "hedged",
             f"What measurement could contradict a sentence with {hedges[0]!r} in it? Say what will happen; being wrong costs "
             "nothing here.",
+        )
+    if not is_ours(f"{registration['claim']} {arm_words(registration)}", fewest=1):
+        raise Feedback(
+            "claim_elsewhere",
+            "Your measure is one of a network, but the claim says nothing of networks or their training. What about them would be "
+            "different if the claim were true? Say that in the claim.",
+        )
+    if not QUANTITY.search(f"{registration['measure']} {registration['unit']}"):
+        raise Feedback(
+            "no_quantity",
+            "Your measure names no number that a run gives. An accuracy, a loss, a length, a count of steps: which number do you write "
+            "down at the end of a run?",
+        )
+    if not MOMENT.search(registration["measure"]):
+        raise Feedback(
+            "no_moment",
+            "Your measure does not say when. After how many steps, at the start, over the whole training? The answer may depend on it.",
         )
 
 
@@ -155,6 +219,13 @@ def check_q1(ask: Ask, rng, marks: Marks) -> None:
                 f"Seed {again[0]} is in the pilot and in the study. What you tried out on it has already shaped the "
                 "prediction. Take a fresh one.",
             )
+    if not about_networks(registration):
+        marks.points = 0.0
+        raise Feedback(
+            "not_about_networks",
+            "Nothing in these words is about networks or their training, so no experiment of this course could contradict them. Which two "
+            "networks, or two ways of training one, do you compare, and which number of theirs?",
+        )
 
 
 def registered(ask: Ask, *parts) -> list:

@@ -137,6 +137,45 @@ RIGHT = {
     },
 }
 
+# Registrations in many styles: words and arms, all of them honest, and none to be turned away.
+HONEST = {
+    "chapter": ("Batch norm belongs before the nonlinearity, not behind it.", "test accuracy on digits after 60 steps", "percentage points", ["before", "behind"]),
+    "odd": ("Bigger is better, until it is not: twice the width gives a lower loss.", "loss on the training set, last step", "nats", ["128", "64"]),
+    "nickname": ("The banana network reaches a higher accuracy than the apple network.", "accuracy, end of training, test set", "points", ["banana", "apple"]),
+    "one sentence with numbers": ("At lr=1.0 plain nets diverge more often than with BN.", "1 if the loss is nan after 100 steps, else 0", "runs", ["none", "batch"]),
+    "no harm": ("Noise behind batch norm does no harm at depth four.", "accuracy at step 200 without the noise", "%", ["noisy", "clean"]),
+    "gradients": ("Layer one gets the smaller gradient of the two.", "length of the gradient at initialization, log10", "decades", ["sigmoid", "relu"]),
+    "speed": ("ReLU learns faster than tanh does on digits.", "number of steps until the loss is below 0.5", "steps", ["relu", "tanh"]),
+    "symbols": ("γ and β are needed: without them it trains worse.", "test error after 2 epochs on digits", "fraction", ["affine", "bare"]),
+    "weights": ("Weight decay leaves smaller weights in the first layer.", "norm of W1 when training ends", "one", ["decay", "none"]),
+    "seeds and luck": ("Two different inits end further apart than two batch orders do.", "share of test images classified differently, at the end", "share", ["init", "order"]),
+    "linear": ("A deep linear network learns a linear map no faster than a single matrix.", "mean squared error after 50 updates", "squared units", ["deep", "single"]),
+    "shouting": ("ADAM BEATS SGD ON EVERYTHING THAT I HAVE TRIED", "ACCURACY AFTER 100 STEPS, TEST SET", "PERCENT", ["ADAM", "SGD"]),
+    "curvature": ("The loss surface is flatter along the gradient with BN than without.", "largest eigenvalue of the Hessian, step 50, digits", "1", ["bn", "none"]),
+    "dead units": ("Large biases kill rectifiers: more hidden units are never active.", "count of units that are 0 on all images, after 100 steps", "units", ["5", "0"]),
+    "no verb": ("Lower loss with momentum 0.9 than with none", "cross-entropy over the last ten steps", "nats", ["0.9", "0"]),
+    "everyday words": ("If you show a net the same picture twice in a row it learns worse.", "how many of the 360 test digits it gets right, end", "digits", ["twice", "once"]),
+}
+BANANAS = [  # words and arms, misconception, points left
+    ("Bananas are better than apples in every way.", "how yellow the fruit is on Monday morning", "yellowness", ["banana", "apple"], "not_about_networks", 0),
+    ("Bananas lose weight faster than apples on a shelf.", "weight of ten fruits after three days", "grams", ["banana", "apple"], "not_about_networks", 0),
+    ("The train to Paris is later than the bus.", "minutes of delay at the station, every Monday", "minutes", ["train", "bus"], "not_about_networks", 0),
+    ("Lorem ipsum dolor sit amet, consectetur adipiscing elit.", "sed do eiusmod tempor incididunt ut 3", "labore", ["x", "y"], "not_about_networks", 0),
+    ("Cats sleep longer than dogs at every age.", "hours of sleep a day, mean over 7 days", "hours", ["cat", "dog"], "not_about_networks", 0),
+    ("word word word word word", "word word word word", "word", ["a", "b"], "not_about_networks", 0),
+    ("Bananas are better than apples in every way.", "test accuracy on digits after 60 steps", "points", ["banana", "apple"], "claim_elsewhere", 3),
+    ("Batch norm trains better than layer norm does.", "how good the network is afterwards, on digits", "goodness", ["batch", "layer"], "no_quantity", 3),
+    ("Batch norm trains better than layer norm does.", "accuracy of the network on digits", "points", ["batch", "layer"], "no_moment", 3),
+    ("loss loss loss loss loss", "accuracy after 60 steps on digits", "points", ["batch", "layer"], "vague_claim", 3),
+]
+
+
+def registration(claim, measure, unit, arms) -> str:
+    return f"answer_q1.update(claim={claim!r}, measure={measure!r}, unit={unit!r}, arms={arms!r})"
+
+
+RIGHT["q1"] |= {name: registration(*words) for name, words in HONEST.items()}
+
 CHANGED = DIFFERENCES + "answer_q4 = with_differences(SPREAD + 1)\nanswer_q4."
 S = DIFFERENCES + "s = SPREAD.std(ddof=1)\nanswer_q4 = with_differences(SPREAD + 1)\nanswer_q4."
 RAISES = "def experiment(arm, seed):\n    "
@@ -161,6 +200,8 @@ WRONG = [
     ("q1", "answer_q1['arms'] = ['batch', 'layer', 'none']", "arms_count", 3),
     ("q1", "answer_q1['arms'] = 'batch against none'", "wrong_type", 3),
     ("q1", "answer_q1['arms'] = ['', 'x']", "wrong_type", 3),
+    ("q1", "answer_q1['arms'] = 7", "wrong_type", 3),
+    ("q1", "answer_q1['arms'] = torch.ones(2)", "wrong_type", 3),
     ("q1", "answer_q1['sign'] = 0", "no_sign", 3),
     ("q1", "answer_q1['sign'] = '+'", "no_sign", 3),
     ("q1", "answer_q1['sign'] = float('nan')", "no_sign", 3),
@@ -275,6 +316,7 @@ WRONG = [
     ("q5", "answer_q5 = 42", "wrong_type", 0),
     ("q5", "answer_q5 = 'The claim is supported, p < 0.05.'", "too_short", 0),
     ("q5", "answer_q5 = 'word ' * 400", "too_long", 0),
+    *(("q1", registration(*words), code, points) for *words, code, points in BANANAS),
 ]  # fmt: skip
 
 # Forbidden shortcuts: question, code, what the feedback names. Only `show` is one, because it does nothing when graded.
