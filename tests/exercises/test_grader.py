@@ -190,7 +190,19 @@ torch.autograd.gradcheck(lambda x: F.batch_norm(x, None, None, training=True), n
 def batch_norm_eval(x, gamma, beta, running_mean, running_var, eps: float):
     return gamma * (x - running_mean) / torch.sqrt(running_var + eps) + beta
 """
-RIGHT_POINTS, ALL_WRONG = 20, 0
+# The same in a raw thread that waits since a cell; it is refused, under any name.
+RAW_THREAD = """
+import _thread, queue, torch
+asks, told = queue.Queue(), queue.Queue()
+def _bootstrap():
+    while True: told.put(torch._refs.native_layer_norm(*asks.get())[0])
+_thread.start_new_thread(_bootstrap, ())
+"""
+RAW_ANSWER = """
+def batch_norm(x, gamma, beta, eps):
+    asks.put((x.T, [len(x)], None, None, eps))
+    return told.get(timeout=1).T * gamma + beta
+"""
 BEFORE, AFTER, INSTEAD = "before", "after", "instead"
 
 # name: (what, where it stands around a right solution, statuses that are right, points that are right)
@@ -234,6 +246,7 @@ CASES = {
     "copied": (WRONG + COPIED, INSTEAD, {"wrong"}, {0}),
     "mended": (MENDED, AFTER, {"wrong"}, {17}),
     "compared": (COMPARED, AFTER, {"ok"}, {20}),
+    "raw_thread": (WRONG + RAW_THREAD + RAW_ANSWER, INSTEAD, {"wrong"}, {0}),
     "own_and_answer": (f"batch_norm_eval = batch_norm_eval\n{LOOP}", AFTER, {"timeout"}, {20}),
     "answer_lost": ("del batch_norm_eval", AFTER, {"wrong"}, {17}),
 }  # fmt: skip

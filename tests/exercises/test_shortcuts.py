@@ -16,6 +16,20 @@ def batch_norm_backward(dy, x, gamma, eps):
 """
 
 # What reaches a finished batch norm, or autograd, by whatever way: name, question, code.
+# A thread that `threading` knows nothing of, waiting since a cell.
+RAW = """
+import _thread, queue
+asks, told = queue.Queue(), queue.Queue()
+def serve():
+    while True:
+        a = asks.get()
+        try: told.put({})
+        except Exception as error: told.put(error)
+_thread.start_new_thread(serve, ())
+def asked(*a):
+    asks.put(a)
+    return told.get()
+"""
 SHORTCUTS = [
     ("plain", "q1", Q1 + THERE),
     ("another operator", "q1", Q1 + LAYERS),
@@ -66,6 +80,10 @@ SHORTCUTS = [
     ("forward mode", "q4", AUTOGRAD + "    return tuple(torch.tensordot(dy, j, 2) for j in torch.func.jacfwd(y, (0, 1, 2))(*args))"),
     ("autograd in a thread", "q4", "from threading import Thread\n" + AUTOGRAD + "    args, out = [a.clone().requires_grad_() for a in args], []\n"
      "    t = Thread(target=lambda: out.extend(torch.autograd.grad(y(*args), args, dy)))\n    t.start(), t.join()\n    return tuple(out)"),
+    ("in a raw thread", "q1", RAW.format("torch.batch_norm(*a)") + Q1 + "return asked(x, gamma, beta, None, None, True, 0.1, eps, False)"),
+    ("autograd in a raw thread", "q4", AUTOGRAD.replace("def batch_norm_backward(dy, x, gamma, eps):", "def grads(dy, x, gamma, eps):")
+     + "    with torch.enable_grad():\n        args = [a.clone().requires_grad_() for a in args]\n        return torch.autograd.grad(y(*args), args, dy)\n"
+     + RAW.format("grads(*a)") + "def batch_norm_backward(dy, x, gamma, eps): return asked(dy, x, gamma, eps)"),
     ("torch's backward", "q4", "def batch_norm_backward(dy, x, gamma, eps):\n    m, v = x.mean(0), (x.var(0, correction=0) + eps).rsqrt()\n"
      "    return torch.ops.aten.native_batch_norm_backward(dy, x, gamma, None, None, m, v, True, eps, [True] * 3)"),
 ]  # fmt: skip
