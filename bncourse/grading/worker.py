@@ -4,6 +4,7 @@ It knows no answers and gives no points: it runs cells, calls functions by name,
 through a descriptor that `print` does not reach; standard input, output and error are closed to student code.
 """
 
+import _thread
 import os
 import signal
 import sys
@@ -39,10 +40,25 @@ def limit(uid: int, cpu_seconds: int, memory: int, file_size: int, processes: in
 
 
 def refuse_processes(event: str, args) -> None:
-    if event in THREADS and getattr(args[0], "__func__", None) is not WATCHED:
-        raise PermissionError("use threading.Thread: a raw thread is not allowed where answers are graded")
+    if event in THREADS:
+        refuse_raw(args[0])
     if calling and event in PROCESSES:
         raise PermissionError(f"an answer works in the process that calls it ({event} is not allowed while it runs)")
+
+
+def refuse_raw(function) -> None:
+    if getattr(function, "__func__", None) is not WATCHED:
+        raise PermissionError("use threading.Thread: a raw thread is not allowed where answers are graded")
+
+
+def refuse_raw_threads(usual=_thread.start_new_thread) -> None:
+    """Before Python 3.12 no audit hook hears of a new thread."""
+
+    def start_new_thread(function, *rest):
+        refuse_raw(function)
+        return usual(function, *rest)
+
+    _thread.start_new_thread = _thread.start_new = threading._start_new_thread = start_new_thread
 
 
 def alone(apart: bool) -> None:
@@ -76,6 +92,8 @@ def main() -> None:
         os.dup2(null, descriptor)
     observe_threads()
     sys.addaudithook(refuse_processes)
+    if sys.version_info < (3, 12):
+        refuse_raw_threads()
 
     import types
 

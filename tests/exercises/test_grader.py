@@ -201,7 +201,7 @@ _thread.start_new_thread(_bootstrap, ())
 RAW_ANSWER = """
 def batch_norm(x, gamma, beta, eps):
     asks.put((x.T, [len(x)], None, None, eps))
-    return told.get(timeout=1).T * gamma + beta
+    return told.get(timeout=0.1).T * gamma + beta
 """
 BEFORE, AFTER, INSTEAD = "before", "after", "instead"
 
