@@ -49,7 +49,7 @@ VAGUE = {  # entry: fewest words, what to say of fewer
 OURS = re.compile(
     r"\b(batch|mini-?batch|(layer|group|instance|weight|rms|no)[- ]?norm|normali[sz]|networks?\b|neural|neuron|mlp|cnn|resnet|transformer|relu|"
     r"sigmoid|tanh|softmax|logit|perceptron|conv(olution|net|\b)|hidden (layer|unit)|gradient|backprop|sgd\b|adamw?\b|optimi[sz]er|momentum|"
-    r"learning rate|lr\b|training|trained|trains? (as|faster|slower|better|worse|well)|test set|epochs?\b|accurac|(?<!weight )loss|"
+    r"learning rate|lr\b|training|trained|trains? (as|faster|slower|better|worse|well)|test (set|error|images)|float(16|32|64)|epochs?\b|accurac|(?<!weight )loss|"
     r"cross[- ]?entropy|dropout|weight[- ]decay|overfit|generali[sz]|hyper-?param|initiali[sz]|digits\b|mnist|cifar|hessian|curvature|"
     r"covariate|loss landscape|γ|gamma and|rectifi|residual)",
     re.IGNORECASE,
@@ -57,11 +57,12 @@ OURS = re.compile(
 PERHAPS_OURS = re.compile(
     r"\b(nets?\b|layer|unit|weight|bias|train|learn|rate|steps?\b|updates?\b|iteration|depth|deep|shallow|width|wide|narrow|parameter|model|"
     r"noise|noisy|shift|variance|smooth|sharp|eigenvalue|skip|attention|rank|statistic|diverge|converge|vanish|explo|augment|label|classif|"
-    r"descent|activation|error|init|scale|beta|epsilon|norm)",
+    r"descent|activation|error|init|scale|beta|epsilon|norm|cost\b|outputs?\b|inputs?\b|standardi[sz]|forward|backward|adversarial|robust|"
+    r"memori[sz]|feature|pixel|predict|quadratic|matri(?:x|ces)|random|images?\b|nonlinear|constant|eval)",
     re.IGNORECASE,
 )
 QUANTITY = re.compile(
-    r"%|\b(accurac|error|loss|entropy|nats?\b|bits?\b|points?\b|per ?cent|fraction|share|proportion|ratio|number|count|how (many|often|much|far|"
+    r"%|\b(accurac|error|loss|cost|entropy|nats?\b|bits?\b|points?\b|per ?cent|fraction|share|proportion|ratio|number|count|how (many|often|much|far|"
     r"long|large|fast)|norm|length|size|distance|cosine|angle|degrees?|variance|deviation|mean|median|average|largest|smallest|maximum|minimum|"
     r"max\b|min\b|sum\b|correlation|rank|eigenvalue|curvature|sharpness|slope|seconds?|ms\b|minutes?|steps?\b|epochs?|score|rate of|time|"
     r"probability|confidence|margin|digits (right|wrong)|correct|wrong|mistakes?|misclassif|squared?|mse\b|perplexity|drift|shift|spread|gap)",

@@ -154,6 +154,11 @@ HONEST = {
     "curvature": ("The loss surface is flatter along the gradient with BN than without.", "largest eigenvalue of the Hessian, step 50, digits", "1", ["bn", "none"]),
     "dead units": ("Large biases kill rectifiers: more hidden units are never active.", "count of units that are 0 on all images, after 100 steps", "units", ["5", "0"]),
     "no verb": ("Lower loss with momentum 0.9 than with none", "cross-entropy over the last ten steps", "nats", ["0.9", "0"]),
+    "labels": ("Random labels are learned more slowly than the real ones.", "steps until 90 % of the training set is right", "steps", ["random", "real"]),
+    "precision": ("Float64 makes no difference to where it ends.", "test error after 200 iterations", "percent", ["float64", "float32"]),
+    "initial size": ("Initial size does not matter if outputs are standardized", "final cost on held-out images", "nats", ["big", "small"]),
+    "one step": ("The first step is the largest of them all", "distance moved in step 1 over the mean of the next ten", "ratio", ["batch", "none"]),
+    "statistics": ("Evaluating with running statistics costs something early on.", "accuracy, eval minus train mode, step 20", "points", ["0.1", "0.01"]),
     "everyday words": ("If you show a net the same picture twice in a row it learns worse.", "how many of the 360 test digits it gets right, end", "digits", ["twice", "once"]),
 }
 BANANAS = [  # words and arms, misconception, points left
@@ -162,6 +167,9 @@ BANANAS = [  # words and arms, misconception, points left
     ("The train to Paris is later than the bus.", "minutes of delay at the station, every Monday", "minutes", ["train", "bus"], "not_about_networks", 0),
     ("Lorem ipsum dolor sit amet, consectetur adipiscing elit.", "sed do eiusmod tempor incididunt ut 3", "labore", ["x", "y"], "not_about_networks", 0),
     ("Cats sleep longer than dogs at every age.", "hours of sleep a day, mean over 7 days", "hours", ["cat", "dog"], "not_about_networks", 0),
+    ("Coffee makes students work longer hours in exam weeks", "hours in the library a day", "hours", ["coffee", "tea"], "not_about_networks", 0),
+    ("Team A scores more goals than team B this season", "mean number of goals per match, until May", "goals", ["A", "B"], "not_about_networks", 0),
+    ("The moon is made of green cheese, mostly", "share of cheese in 10 random samples", "percent", ["moon", "sun"], "not_about_networks", 0),
     ("word word word word word", "word word word word", "word", ["a", "b"], "not_about_networks", 0),
     ("Bananas are better than apples in every way.", "test accuracy on digits after 60 steps", "points", ["banana", "apple"], "claim_elsewhere", 3),
     ("Batch norm trains better than layer norm does.", "how good the network is afterwards, on digits", "goodness", ["batch", "layer"], "no_quantity", 3),
