@@ -80,7 +80,7 @@ def normalize(x, gamma, beta, eps, *, over, mean=None, var=None, correction=0, r
     if beta_first:
         return gamma.reshape(side) * (y + beta.reshape(side))
     y = y * gamma.reshape(side) if use_gamma else y
-    return y + beta.reshape(side) if use_beta else y
+    return y + use_beta * beta.reshape(side)
 
 
 PARTS = [
@@ -102,6 +102,7 @@ SLIPS = [  # looked for on their own only
     ("multiplied", dict(root=lambda v, e: (v + e).rsqrt())),
     ("eps_squared", dict(root=lambda v, e: (v + e * e).sqrt())),
     ("beta_scaled", dict(beta_first=True)),
+    ("beta_subtracted", dict(use_beta=-1)),
     ("brackets", dict(order=lambda x, mean, root: x - mean / root)),
 ]
 
@@ -128,6 +129,11 @@ SAYINGS = {
     "multiplied": "You multiply by the standard deviation. A feature with a large spread should come out smaller, not larger.",
     "eps_squared": "You square ε. It stands under the root already, beside σ², just as it is handed to you.",
     "beta_scaled": "γ multiplies β as well. β is added last, after the scaling.",
+    "beta_subtracted": "You subtract β. It is where each feature is centred: add it.",
+    "corrected_again": "You multiply running_var by N / (N − 1) of the batch at hand. The buffer holds the unbiased variance already, and "
+    "at evaluation an example must not depend on its neighbours.",
+    "variance_averaged": "Your variance is the average of the variances of single pixels, or images. The values of a channel also differ "
+    "because the *means* of those differ: take one variance over all axes at once.",
     "brackets": "Only the mean is divided, because a division comes before a difference. Which brackets are missing?",
     "scrambled": "You reshape without moving the channel axis: then values of different channels end up in one column. Which axis "
     "has to stand last (or first) before you flatten the others, and what has to be undone afterwards?",
@@ -254,7 +260,10 @@ ADDED = (
 )
 HALF = "You take the plain average of old and new. Momentum has no effect on it: which weight does it stand for?"
 
+SUBTRACTED = "You subtract the new value. A blend adds both, each with its own weight."
+
 RUNNING_MEAN = [
+    Misconception("subtracted", SUBTRACTED, lambda m, v, x, a: (1 - a) * m - a * x.mean(0)),
     Misconception("added", ADDED, lambda m, v, x, a: m + a * x.mean(0)),
     Misconception("added", ADDED, lambda m, v, x, a: m + x.mean(0)),
     Misconception("momentum_ignored", HALF, lambda m, v, x, a: (m + x.mean(0)) / 2),
@@ -272,6 +281,7 @@ RUNNING_VAR = [
     *(
         Misconception(code, say, lambda m, v, x, a, blended=blended, correction=correction: blended(v, x.var(0, correction=correction), a))
         for code, say, blended in (
+            ("subtracted", SUBTRACTED, lambda old, new, a: (1 - a) * old - a * new),
             ("added", ADDED, lambda old, new, a: old + a * new),
             ("added", ADDED, lambda old, new, a: old + new),
             ("momentum_ignored", HALF, lambda old, new, a: (old + new) / 2),
@@ -369,7 +379,11 @@ def flawed_eval() -> list[Misconception]:
     def exchanged(x, gamma, beta, mean, var, eps):
         return normalize(x, gamma, beta, eps, over=(0,), mean=var, var=mean.abs())
 
+    def corrected(x, gamma, beta, mean, var, eps):
+        return normalize(x, gamma, beta, eps, over=(0,), mean=mean, var=var * len(x) / max(len(x) - 1, 1))
+
     found = [Misconception(code, SAYINGS[code], formula(change)) for code, change in batch + roots]
+    found += [Misconception("corrected_again", SAYINGS["corrected_again"], corrected)]
     return [*found, Misconception("buffers_swapped", SAYINGS["buffers_swapped"], exchanged)]
 
 
@@ -427,8 +441,7 @@ def gradient(dy, x, gamma, eps, *, through_mean=True, through_var=True, use_gamm
     xhat, g = centred / sigma, (dy * gamma if use_gamma else dy)
     average = torch.sum if total else torch.mean
     dx = g
-    if through_mean:
-        dx = dx - average(g, over, keepdim=True)
+    dx = dx - through_mean * average(g, over, keepdim=True)
     if through_var:
         dx = dx - road(xhat, average(g * xhat, over, keepdim=True), sigma)
     return scale(dx, sigma, x.shape[over])
@@ -463,6 +476,7 @@ GRADIENT_SAYINGS = {
     "left over there.",
     "xhat_missing": "On the way through the variance x̂ is missing in front of the average: ∂σ²/∂x is different for every example.",
     "sign": "A sign is wrong. When μ or σ² goes up, x̂ goes down: both ways through the statistics are subtracted.",
+    "n_minus_1": "On the way through the variance you divide by N − 1. The forward pass divides by N.",
     "turned_round": "Your dx has the wrong sign throughout.",
     "n_left": "Your dx is N times too large. Did you multiply by N to get rid of the averages, and not divide again?",
     "order": "dγ and dβ have changed places: return dx, dγ, dβ.",
@@ -505,6 +519,9 @@ DX = gradient_flaws(
         ("not_normalized", switch(road=lambda xhat, average, sigma: xhat * average * sigma**2)),
         ("xhat_missing", switch(road=lambda xhat, average, sigma: average)),
         ("sign", switch(road=lambda xhat, average, sigma: -xhat * average)),
+        ("sign", switch(through_mean=-1)),
+        ("sign", switch(through_mean=-1, road=lambda xhat, average, sigma: -xhat * average)),
+        ("n_minus_1", switch(road=lambda xhat, average, sigma: xhat * average * len(xhat) / (len(xhat) - 1))),
         ("turned_round", switch(scale=lambda dx, sigma, n: -dx / sigma)),
         ("n_left", switch(scale=lambda dx, sigma, n: n * dx / sigma)),
     ]
@@ -586,6 +603,16 @@ def scrambled(there, back):
     return Misconception("scrambled", SAYINGS["scrambled"], formula)
 
 
+def variance_averaged(axis):
+    """The variance of each pixel (`axis` 0) or image, averaged."""
+
+    def formula(x, gamma, beta, eps):
+        var = x.var(axis, correction=0, keepdim=True).mean((0, 2, 3))
+        return normalize(x, gamma, beta, eps, over=(0, 2, 3), var=var)
+
+    return Misconception("variance_averaged", SAYINGS["variance_averaged"], formula)
+
+
 IMAGES = flawed(
     [
         ("per_pixel", dict(over=(0,))),
@@ -597,7 +624,10 @@ IMAGES = flawed(
     ],
     over=(0, 2, 3),
 ) + [
+    variance_averaged(0),
+    variance_averaged((2, 3)),
     scrambled(lambda x, c: x.reshape(-1, c), lambda y, x: y.reshape(x.shape)),
+    scrambled(lambda x, c: x.transpose(0, 1).reshape(-1, c), lambda y, x: y.reshape(x.shape)),
     scrambled(lambda x, c: x.reshape(c, -1).T, lambda y, x: y.T.reshape(x.shape)),
     scrambled(lambda x, c: x.movedim(1, -1).reshape(-1, c), lambda y, x: y.reshape(x.shape)),
     scrambled(lambda x, c: x.movedim(1, 0).reshape(c, -1).T, lambda y, x: y.T.reshape(x.shape)),

@@ -300,6 +300,13 @@ WRONG = [
     ("q4", Q4 + "return dx, dbeta, dgamma", "order", 4),
     ("q5", Q5 + "C = x.shape[1]\n    y = x.reshape(-1, C)\n    " + NORM.replace("x", "y").replace("return", "z =") + "\n    return z.reshape(x.shape)", "scrambled", 0),
     ("q5", Q5 + "y = x.reshape(x.shape[1], -1).T\n    " + NORM.replace("x", "y").replace("return", "z =") + "\n    return z.T.reshape(x.shape)", "scrambled", 0),
+    ("q1", Q1 + NORM.replace("+ beta", "- beta"), "beta_subtracted", 0),
+    ("q2", Q2 + "return (1 - a) * m - a * x.mean(0), (1 - a) * v - a * x.var(0)", "subtracted", 0),
+    ("q3", Q3 + "n = len(x)\n    v = v * n / (n - 1) if n > 1 else v\n    return gamma * (x - m) / (v + eps).sqrt() + beta", "corrected_again", 0),
+    ("q4", Q4 + "dx = gamma / s * (dy + dy.mean(0) + h * (dy * h).mean(0))\n    return dx, dgamma, dbeta", "sign", 2),
+    ("q4", Q4 + "dx = gamma / s * (dy - dy.mean(0) - h * (dy * h).sum(0) / (len(x) - 1))\n    return dx, dgamma, dbeta", "n_minus_1", 2),
+    ("q5", Q5 + "C = x.shape[1]\n    y = x.transpose(0, 1).reshape(-1, C)\n    " + NORM.replace("x", "y").replace("return", "z =") + "\n    return z.reshape(x.shape)", "scrambled", 0),
+    ("q5", Q5 + "v = x.var(0, correction=0).mean((1, 2)).view(1, -1, 1, 1)\n    return G * (x - x.mean((0, 2, 3), keepdim=True)) / (v + eps).sqrt() + B", "variance_averaged", 0),
 ]  # fmt: skip
 
 # Forbidden shortcuts: question, code, what the feedback names.
