@@ -160,7 +160,7 @@ def call(namespace: dict, name: str, args: list, seed: int, rules: Rules = Rules
     if not callable(answer):
         return Reply("missing", text=f"a {type(answer).__name__}")
     try:
-        with torch.random.fork_rng(devices=[]), torch.enable_grad(), counted_gradients() as passes, watch(rules):
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad(), counted_gradients() as passes, watch(rules):
             reseed(seed)
             returned = answer(*args)
             # Still watched: what was returned may be an object that begins to work only now.

@@ -334,7 +334,8 @@ def run(name: str, question, answers, seed: int) -> Result:
         ask = Ask(answers, question.answer, rng, question.rules)
         if isinstance(question, Written):
             return read_text(name, question, ask)
-        question.check(ask, rng, marks)
+        with torch.inference_mode(False), torch.enable_grad():  # whatever a cell has left switched off
+            question.check(ask, rng, marks)
     except Feedback as feedback:
         marks.feedback.insert(0, feedback)
     hints = [hint(question.answer)] if answers.leans_on_show(question.answer) else []

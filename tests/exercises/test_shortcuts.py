@@ -1,6 +1,10 @@
 """What an answer does while it is called decides, not what its code looks like or what stands around it."""
 
+import importlib
+
+import numpy as np
 import pytest
+import torch
 from answers.ex01 import NORM, Q1, Q4
 from answers.ex05 import Q3 as WEIGHT
 from answers.ex05 import RIGHT as RIGHT_05
@@ -136,6 +140,40 @@ def test_an_honest_answer_loses_nothing(judge, question, code, compared):
     assert result.status == "ok", result
 
 
+# What else a cell may do, or leave behind, that no answer is to suffer from.
+ODD = """
+import cProfile, threading, time, warnings
+from concurrent.futures import ThreadPoolExecutor
+z = torch.randn(4, 6, 3, 3, requires_grad=True)
+for n in (torch.nn.BatchNorm2d(6), torch.nn.GroupNorm(2, 6), torch.nn.LayerNorm([6, 3, 3]), torch.nn.InstanceNorm2d(6)):
+    n(z).square().sum().backward()
+torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 3))(torch.ones(2, 3)).sum().backward()
+F.normalize(z, dim=1), torch.renorm(torch.ones(2, 2), 2, 0, 1.0)
+torch.func.vmap(lambda r: F.layer_norm(r, r.shape))(torch.ones(3, 4))
+torch.func.jacrev(lambda r: F.batch_norm(r, None, None, training=True))(torch.randn(4, 2))
+torch.func.jvp(torch.sin, (torch.ones(2),), (torch.ones(2),))
+from scipy import stats
+stats.ttest_rel([1.0, 2, 4], [0.5, 2, 3])
+cProfile.Profile().runcall(torch.ones, 3)
+pool = ThreadPoolExecutor(2)
+list(pool.map(abs, [1, -2]))
+threading.Thread(target=time.sleep, args=(1,), daemon=True).start()
+"""
+LEFT = """
+np.seterr(all="raise")
+torch.set_grad_enabled(False)
+"""
+
+
+@pytest.mark.parametrize("exercise", ["ex01", "ex02", "ex03", "ex04", "ex05", "ex06"])
+def test_no_right_answer_suffers_from_what_stands_around_it(judge, exercise):
+    for question, ways in importlib.import_module(f"answers.{exercise}").RIGHT.items():
+        for way, code in ways.items():
+            with np.errstate(), torch.enable_grad():
+                result = judge(exercise, question, "\n".join((COMPARE, ODD, code, ODD, COMPARE, LEFT)))
+            assert result.status == "ok", f"{question}, {way}: {result}"
+
+
 @pytest.mark.parametrize("code", [
     WEIGHT + "return G * F.normalize(v.flatten(1)).view(v.shape), dv, dg",
     "import sklearn.preprocessing as p\n" + WEIGHT + "return G * torch.tensor(p.normalize(v.flatten(1))).view(v.shape).to(v), dv, dg",
@@ -153,8 +191,6 @@ def test_the_students_line_is_named(judge):
 def test_nothing_is_left_behind(judge):
     import sys
     import threading
-
-    import torch
 
     judge("ex01", "q4", AUTOGRAD + "    return torch.func.vjp(y, *args)[1](dy)")
     x = torch.randn(4, 3, requires_grad=True)
