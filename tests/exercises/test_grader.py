@@ -419,6 +419,8 @@ def test_what_a_submission_leaves_running_ends_with_it(sandbox):
     error = worker.run_cell(f"import subprocess\nsubprocess.Popen(['sleep', '{nap}'], start_new_session=True)")
     running = lambda: nap in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout  # noqa: E731
     assert not error and running()
+    # A forked copy of the worker answers nothing, or its answers would be taken for the worker's.
+    assert [worker.run_cell(cell) for cell in ("import os\nos.fork()", "x = 1", "y = x")] == [""] * 3
     worker.close()
     until = time.monotonic() + 10
     while running() and time.monotonic() < until:
