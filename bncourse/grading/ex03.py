@@ -518,7 +518,13 @@ HALVES = {
 }  # fmt: skip
 RANGE = "You report how far single seeds reach. More seeds would make that no narrower, although they tell you more about the mean."
 RELATIVE = "You divide by one of the two. The effect is a difference, in the unit of a and b; a − b is asked for."
-RATIOS = [lambda a, b: a / b, lambda a, b: a / b - 1, lambda a, b: 100 * (a / b - 1), lambda a, b: (a - b) / b.mean(), lambda a, b: 100 * (a - b) / b.mean()]
+RATIOS = [
+    lambda a, b: a / b,
+    lambda a, b: a / b - 1,
+    lambda a, b: 100 * (a / b - 1),
+    lambda a, b: (a - b) / b.mean(),
+    lambda a, b: 100 * (a - b) / b.mean(),
+]
 REVERSED = "Your numbers belong to b − a. The effect of a over b is a − b: positive when a is larger."
 
 

@@ -160,7 +160,7 @@ HONEST = {
     "one step": ("The first step is the largest of them all", "distance moved in step 1 over the mean of the next ten", "ratio", ["batch", "none"]),
     "statistics": ("Evaluating with running statistics costs something early on.", "accuracy, eval minus train mode, step 20", "points", ["0.1", "0.01"]),
     "everyday words": ("If you show a net the same picture twice in a row it learns worse.", "how many of the 360 test digits it gets right, end", "digits", ["twice", "once"]),
-}
+}  # fmt: skip
 BANANAS = [  # words and arms, misconception, points left
     ("Bananas are better than apples in every way.", "how yellow the fruit is on Monday morning", "yellowness", ["banana", "apple"], "not_about_networks", 0),
     ("Bananas lose weight faster than apples on a shelf.", "weight of ten fruits after three days", "grams", ["banana", "apple"], "not_about_networks", 0),
@@ -175,7 +175,7 @@ BANANAS = [  # words and arms, misconception, points left
     ("Batch norm trains better than layer norm does.", "how good the network is afterwards, on digits", "goodness", ["batch", "layer"], "no_quantity", 3),
     ("Batch norm trains better than layer norm does.", "accuracy of the network on digits", "points", ["batch", "layer"], "no_moment", 3),
     ("loss loss loss loss loss", "accuracy after 60 steps on digits", "points", ["batch", "layer"], "vague_claim", 3),
-]
+]  # fmt: skip
 
 
 def registration(claim, measure, unit, arms) -> str:
