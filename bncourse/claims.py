@@ -41,9 +41,7 @@ class Interval:
 
 def interval(values: Sequence[float], ratio: bool = False, level: float = 0.95) -> Interval:
     """The mean of one number per seed, with its ``level`` confidence interval.
-
-    Raises:
-        ValueError: fewer than two values, or one that is not finite (for a ratio: not positive).
+    Raises ValueError: fewer than two values, or one that is not finite (for a ratio: not positive).
     """
     from scipy import stats
 
@@ -68,9 +66,7 @@ def _usable(values: np.ndarray, ratio: bool) -> np.ndarray:
 
 def per_seed(frame, y: str, **where) -> np.ndarray:
     """One number per seed: column ``y`` of the rows that match ``where``, in order of seed, ready to subtract or divide.
-
-    Raises:
-        ValueError: no row, or more than one for some seed; names what still has to be picked.
+    Raises ValueError: no row, or more than one for some seed; names what still has to be picked.
     """
     rows = frame
     for column, value in where.items():
@@ -121,9 +117,7 @@ class Claim:
         """What one number per seed says: **supported** when the whole interval lies on the predicted side of the threshold,
         **contradicted** when it lies wholly on the other, else **inconclusive**. Seeds without a finite number (runs that blew
         up) are left out and counted; with fewer than five others the claim is inconclusive.
-
-        Raises:
-            ValueError: fewer than five seeds, or an unknown verdict expected.
+        Raises ValueError: fewer than five seeds, or an unknown verdict expected.
         """
         if expect not in VERDICTS:
             raise ValueError(f"claim {self.id!r}: expect={expect!r}; a verdict is one of {', '.join(VERDICTS)}")
@@ -141,11 +135,9 @@ class Claim:
 
     def judge(self, values: Sequence[float], expect: str = "supported", card: bool = True) -> "Verdict":
         """Give the ``verdict`` on one number per seed, and show it as a card unless told not to.
-
-        Raises:
-            VerdictChanged: the verdict is not the one expected (after the card is shown). Where "inconclusive" is expected, a
-                mean within 2.5 half-widths of the threshold is near enough: other seeds would decide it otherwise.
-            ValueError: as ``verdict``.
+        Raises VerdictChanged: the verdict is not the one expected (after the card is shown). Where "inconclusive" is expected,
+        a mean within 2.5 half-widths of the threshold is near enough: other seeds would decide it otherwise. ValueError: as
+        ``verdict``.
         """
         verdict = self.verdict(values, expect)
         judged[self.id] = verdict

@@ -73,10 +73,8 @@ class Data:
 def load(name: str = "digits", device: str = "cpu") -> Data:
     """Load ``digits`` (1,437 + 360 images, 8×8), ``fashion-mnist`` (60,000 + 10,000, 28×28) or ``cifar10`` (50,000 +
     10,000, 3×32×32). The first two come flat.
-
-    Raises:
-        ValueError: an unknown name.
-        RuntimeError: data neither at hand nor downloadable; says where it looked and what to do.
+    Raises ValueError: an unknown name. RuntimeError: data neither at hand nor downloadable; says where it looked and what to
+    do.
     """
     loaders = dict(zip(NAMES, (_digits, _fashion_mnist, _cifar10)))
     if name not in loaders:
@@ -93,9 +91,7 @@ def load(name: str = "digits", device: str = "cpu") -> Data:
 def as_images(data: Data, size: int | None = None) -> Data:
     """The same data with x as (N, channels, height, width); flat examples are taken for square grey images. ``size`` shrinks
     height and width to it by averaging, which a convolutional network on a CPU is grateful for.
-
-    Raises:
-        ValueError: flat examples that are not square; a ``size`` that does not divide the height and width.
+    Raises ValueError: flat examples that are not square; a ``size`` that does not divide the height and width.
     """
     def reshape(x: Tensor) -> Tensor:
         if x.dim() == 2:
@@ -145,9 +141,7 @@ def linear_map(width: int = 10, examples: int = 1000, seed: int = 0, condensed: 
 
 def cache_dir() -> Path:
     """The folder for downloads: ``$BNCOURSE_DATA`` or the user's cache. Made when missing, and tried by writing to it.
-
-    Raises:
-        RuntimeError: it cannot be written to.
+    Raises RuntimeError: it cannot be written to.
     """
     folder = _own() or _cache()
     try:
@@ -303,9 +297,7 @@ def _cifar10_jpeg(path: Path) -> tuple[np.ndarray, ...]:
 
 def _whole(x_train, y_train, x_test, y_test) -> tuple[np.ndarray, ...]:
     """Images of 3×32×32, and a label of 0 to 9 for each.
-
-    Raises:
-        ValueError: says what is missing.
+    Raises ValueError: says what is missing.
     """
     for x, y in ((x_train, y_train), (x_test, y_test)):
         if x.shape != (len(y), 3, 32, 32) or y.ndim != 1 or not np.isin(y, range(10)).all():

@@ -121,9 +121,7 @@ CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-network
 
 def find_chromium() -> str:
     """The path of a Chromium that starts: Ubuntu has one on the path that does nothing but ask for a snap.
-
-    Raises:
-        RuntimeError: none does; why, and what to install.
+    Raises RuntimeError: none does; why, and what to install.
     """
     import shutil
     import subprocess

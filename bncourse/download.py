@@ -40,9 +40,7 @@ class CutOff(ServerError):
 
 def fetch(file: File, mirrors: tuple[str, ...], folder: Path) -> Path:
     """Download ``file`` from the first of ``mirrors`` (addresses of folders, ending in a slash) that has it, into ``folder``.
-
-    Raises:
-        RuntimeError: no server had it, the disk did not take it, or another process hangs; says which and what to do.
+    Raises RuntimeError: no server had it, the disk did not take it, or another process hangs; says which and what to do.
     """
     import pooch
 

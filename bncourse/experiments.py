@@ -142,9 +142,7 @@ def vgg(images: Data, seed: int, *, norm: str, init: str, plan: str, shrink: int
 
 def study(name: str, scale: str, images: Data, device: str = "cpu", seeds: int | None = None, precision: str = "float32") -> Study:
     """The experiment at a scale, as a study that can be run, a part at a time.
-
-    Raises:
-        KeyError: there is no such experiment, or no such scale.
+    Raises KeyError: there is no such experiment, or no such scale.
     """
     experiment, network = EXPERIMENTS[name], NETWORKS[scale]
     steps = STEPS.get(scale, experiment.steps)

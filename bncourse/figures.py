@@ -303,9 +303,7 @@ def allow(value) -> None:
 
 def checked(text: str) -> str:
     """The text without the marks of measured numbers.
-
-    Raises:
-        ValueError: in a chapter with a study, a number that is neither measured nor a setting: it might be anybody's.
+    Raises ValueError: in a chapter with a study, a number that is neither measured nor a setting: it might be anybody's.
     """
     if settings:
         typed = NUMBER.findall(NO_RESULT.sub(" ", re.sub(f"{OPEN}.*?{CLOSE}", " ", text, flags=re.S)))
@@ -322,9 +320,7 @@ def svg(fig, alt: str = "", key: str = "", setting: str = "") -> str:
 
     ``alt``: what it shows; default: ``setting``, and what is read off it. ``key`` sets its ids apart from those of an equal
     figure on the same page.
-
-    Raises:
-        ValueError: a description too short to describe anything.
+    Raises ValueError: a description too short to describe anything.
     """
     import matplotlib.pyplot as plt
 
@@ -418,9 +414,7 @@ def show(*figs, caption: str = "", alt: str = "") -> None:
 
 def say(text: str) -> None:
     """Display a sentence as Markdown: how the prose of a chapter carries numbers of this very run.
-
-    Raises:
-        ValueError: it says a number that was not measured (``checked``).
+    Raises ValueError: it says a number that was not measured (``checked``).
     """
     from IPython.display import Markdown, display
 

@@ -36,10 +36,8 @@ def set_up(dataset: str = "digits", device: str = "auto", scale: str = "small", 
     other; elsewhere it is 0.
 
     The chapters were written for ``digits``. On other data a verdict that differs is shown without failing the notebook.
-
-    Raises:
-        ValueError: unknown data set, device or scale.
-        RuntimeError: ``cuda`` asked for where there is no GPU; data not at hand.
+    Raises ValueError: unknown data set, device or scale. RuntimeError: ``cuda`` asked for where there is no GPU; data not at
+    hand.
     """
     if scale not in SCALES:
         raise ValueError(f"unknown scale {scale!r}; there are {', '.join(SCALES)}")

@@ -25,36 +25,36 @@ INITS = ("he", "glorot", "default")
 def initialize(linear: nn.Linear | nn.Conv2d, init: str | float, generator: torch.Generator) -> None:
     """Fill one linear or convolutional layer in place. The fan of a convolution counts the positions of its kernel.
 
-    ``"he"``: N(0, 2/fan_in), bias 0 (He et al. 2015). ``"glorot"``: U(±sqrt(6/(fan_in + fan_out))), bias 0 (Glorot &
-    Bengio 2010). ``"default"``: what ``torch.nn.Linear`` does, U(±1/sqrt(fan_in)) for weight and bias. A number:
-    N(0, number²), bias 0.
+    ``"he"``: N(0, 2/fan_in), bias 0 (He et al. 2015). ``"glorot"``: U(±sqrt(6/(fan_in + fan_out))), bias 0 (Glorot & Bengio 2010).
+    ``"default"``: as in torch, U(±1/sqrt(fan_in)) for weight and bias. A number: N(0, number²), bias 0.
     """
-    weight, bias = linear.weight, linear.bias
+    weight, bound = linear.weight, linear.weight[0].numel() ** -0.5 if init == "default" else 0.0
     if init == "he":
         nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
     elif init == "glorot":
         nn.init.xavier_uniform_(weight, generator=generator)
     elif init == "default":
-        bound = weight[0].numel() ** -0.5
         nn.init.uniform_(weight, -bound, bound, generator=generator)
-        if bias is not None:
-            nn.init.uniform_(bias, -bound, bound, generator=generator)
-        return
     elif isinstance(init, (int, float)):
         nn.init.normal_(weight, 0.0, float(init), generator=generator)
     else:
         raise ValueError(f"unknown initialization {init!r}; there are {', '.join(INITS)}, or a standard deviation")
-    if bias is not None:
-        nn.init.zeros_(bias)
+    if linear.bias is not None:
+        nn.init.uniform_(linear.bias, -bound, bound, generator=generator) if bound else nn.init.zeros_(linear.bias)
+
+
+def _layer(inputs: int, outputs: int, init: str | float, generator: torch.Generator, convolution: bool = False,
+           bias: bool = True) -> nn.Linear | nn.Conv2d:
+    """A linear layer, or a 3×3 convolution. Torch's own initialization is left out: it draws from the reader's random numbers."""
+    kind, options = (nn.Conv2d, {"kernel_size": 3, "padding": 1}) if convolution else (nn.Linear, {})
+    layer = nn.utils.skip_init(kind, inputs, outputs, bias=bias, **options)
+    initialize(layer, init, generator)
+    return layer
 
 
 def normalized(layer: nn.Linear | nn.Conv2d, norm: str, fused: bool = False, **norm_options) -> nn.Module:
-    """The normalizer called ``norm`` for the outputs of ``layer``: the module to put behind it. One that normalizes weights
-    is put on the weight of ``layer`` instead, and nothing (``Identity``) is left to stand behind.
-
-    Raises:
-        ValueError: an unknown normalizer.
-    """
+    """The normalizer called ``norm``, to stand behind ``layer``. One that normalizes weights is put on the weight of ``layer``
+    instead, and ``Identity`` stands behind. Raises ValueError: an unknown normalizer."""
     normalizer = norms.make(norm, len(layer.weight), fused, **norm_options)
     if not getattr(normalizer, "normalizes_weights", False):
         return normalizer
@@ -73,9 +73,7 @@ def mlp(sizes: Sequence[int], norm: str = "none", init: str | float = "he", acti
     Every hidden layer ℓ = 1, 2, … is ``linearℓ``, ``normℓ``, ``actℓ``: the normalizer stands between the matrix product
     and the nonlinearity, where both papers put it. The output layer ``linearK`` has neither. The weights depend on
     ``seed`` alone, so networks that differ in ``norm`` start from the same ones.
-
-    Raises:
-        ValueError: fewer than two sizes, or an unknown normalizer, initialization or activation.
+    Raises ValueError: fewer than two sizes, or an unknown normalizer, initialization or activation.
     """
     if len(sizes) < 2:
         raise ValueError(f"sizes={tuple(sizes)}: an MLP needs at least an input and an output size, e.g. (64, 100, 10)")
@@ -84,10 +82,7 @@ def mlp(sizes: Sequence[int], norm: str = "none", init: str | float = "he", acti
     generator = torch.Generator().manual_seed(seed)
     layers = OrderedDict()
     for layer, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:]), start=1):
-        # Without torch's own initialization, which would draw from the reader's random numbers.
-        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=bias)
-        initialize(linear, init, generator)
-        layers[f"linear{layer}"] = linear
+        layers[f"linear{layer}"] = linear = _layer(fan_in, fan_out, init, generator, bias=bias)
         if layer < len(sizes) - 1:
             layers[f"norm{layer}"] = normalized(linear, norm, fused, **norm_options)
             layers[f"act{layer}"] = ACTIVATIONS[activation](fan_out)
@@ -98,9 +93,8 @@ def deep_linear(width: int = 10, depth: int = 25, norm: str = "none", init: str 
                 fused: bool = False, **norm_options) -> MLP:
     """``depth`` square matrices in a row and nothing between them but the normalizer: (N, width) -> (N, width).
 
-    The deep linear network of Santurkar et al. 2018, Appendix A, whose size and initialization are the defaults: 25 matrices
-    of 10×10, Glorot, trained on ``data.linear_map``. The paper does not say where its batch normalization stands or whether
-    it learns a scale and a shift; here it follows every matrix but the last, and learns both.
+    The deep linear network of Santurkar et al. 2018, Appendix A, for ``data.linear_map``. The paper does not say where its batch
+    normalization stands or whether it learns a scale and a shift; here it follows every matrix but the last, and learns both.
     """
     return mlp([width] * (depth + 1), norm, init, "linear", seed, fused, bias=False, **norm_options)
 
@@ -149,20 +143,14 @@ def residual_block(channels: int, norm: str = "none", rule: str = "plain", *, bl
             ``"fixup"``: the first layer's weights are divided by sqrt(blocks), the second's are 0; a learned number, at first 1,
             multiplies the branch, and a learned number, at first 0, is added before each layer and each ReLU (Zhang, Dauphin &
             Ma 2019, section 4; for two layers a branch L^(-1/(2m-2)) is blocks^(-1/2)). The network's last layer should be 0 too.
-
-    Raises:
-        ValueError: an unknown rule, normalizer or initialization; fixup with weight normalization, which has no 0.
+    Raises ValueError: an unknown rule, normalizer or initialization; fixup with weight normalization, which has no 0.
     """
     if rule not in RULES:
         raise ValueError(f"unknown rule {rule!r}; there are {', '.join(RULES)}")
     generator = torch.Generator().manual_seed(seed) if generator is None else generator
     branch = OrderedDict()
     for half in (1, 2):
-        if convolution:
-            layer = nn.utils.skip_init(nn.Conv2d, channels, channels, kernel_size=3, padding=1)
-        else:
-            layer = nn.utils.skip_init(nn.Linear, channels, channels)
-        initialize(layer, init, generator)
+        layer = _layer(channels, channels, init, generator, convolution)
         if rule == "fixup":
             with torch.no_grad():
                 layer.weight *= 0 if half == 2 else blocks ** -0.5
@@ -183,30 +171,24 @@ def residual_mlp(features: int, width: int, blocks: int, classes: int, norm: str
     """A residual network of linear layers: (N, features) -> (N, classes).
 
     ``linear1``, then ``block1`` to ``blockK`` (see ``residual_block``), ``norm2``, ``act2`` and ``linear2``. With the rule
-    fixup, ``linear2`` starts at 0. The weights depend on ``seed`` (and the rule) alone.
-
-    Raises:
-        ValueError: as ``residual_block``.
+    fixup, ``linear2`` starts at 0. The weights depend on ``seed`` (and the rule) alone. Raises ValueError: as ``residual_block``.
     """
-    first, last = nn.utils.skip_init(nn.Linear, features, width), nn.utils.skip_init(nn.Linear, width, classes)
-    return MLP(_residual(OrderedDict(linear1=first), last, blocks, norm, rule, init, seed, fused, norm_options))
+    return MLP(_residual("linear1", features, width, classes, blocks, norm, rule, init, seed, fused, norm_options))
 
 
-def _residual(layers: OrderedDict, last: nn.Linear, blocks: int, norm: str, rule: str, init: str | float, seed: int,
-              fused: bool, norm_options: dict) -> OrderedDict:
-    """``layers``, which holds the first one, with all that follows: blocks, ``norm2``, ``act2``, ``linear2``; initialized."""
-    [first] = layers.values()
-    generator = torch.Generator().manual_seed(seed)
-    for layer in (first, last):
-        initialize(layer, init, generator)
+def _residual(first: str, features: int, width: int, classes: int, blocks: int, norm: str, rule: str, init: str | float,
+              seed: int, fused: bool, norm_options: dict) -> OrderedDict:
+    """The layer called ``first``, ``blocks`` of its kind, ``norm2``, ``act2``, ``linear2``."""
+    generator, convolution = torch.Generator().manual_seed(seed), first == "conv1"
+    layers = OrderedDict({first: _layer(features, width, init, generator, convolution)})
+    last = _layer(width, classes, init, generator)
     if rule == "fixup":
         nn.init.zeros_(last.weight)
-    channels, convolution = len(first.weight), isinstance(first, nn.Conv2d)
     for block in range(1, blocks + 1):
-        layers[f"block{block}"] = residual_block(channels, norm, rule, blocks=blocks, convolution=convolution, init=init,
+        layers[f"block{block}"] = residual_block(width, norm, rule, blocks=blocks, convolution=convolution, init=init,
                                                  generator=generator, fused=fused, **norm_options)
     # Behind the last block, where the skip has carried everything so far. Normalized weights need no layer here.
-    behind = norms.make(norm, channels, fused, **norm_options)
+    behind = norms.make(norm, width, fused, **norm_options)
     layers["norm2"] = nn.Identity() if getattr(behind, "normalizes_weights", False) else behind
     layers["act2"], layers["linear2"] = nn.ReLU(), last
     return layers
@@ -217,16 +199,10 @@ def resnet(image: Sequence[int], classes: int, channels: int = 16, blocks: int =
     """A residual network of 3×3 convolutions at one width: (N, channels, height, width) -> (N, classes).
 
     ``conv1``, ``block1`` to ``blockK``, ``norm2``, ``act2``, the mean over positions (``pool``), ``linear2``. Otherwise as
-    ``residual_mlp``, without the halvings of the networks of He et al. 2016.
-
-    Raises:
-        ValueError: an image without three axes; as ``residual_block``.
+    ``residual_mlp``, without the halvings of He et al. 2016. Raises ValueError: an image without three axes; as that.
     """
-    if len(image) != 3:
-        raise ValueError(f"image={tuple(image)}: a ResNet needs (channels, height, width); for flat data, data.as_images(...)")
-    first = nn.utils.skip_init(nn.Conv2d, image[0], channels, kernel_size=3, padding=1)
-    last = nn.utils.skip_init(nn.Linear, channels, classes)
-    layers = _residual(OrderedDict(conv1=first), last, blocks, norm, rule, init, seed, fused, norm_options)
+    _check_image("ResNet", image)
+    layers = _residual("conv1", image[0], channels, classes, blocks, norm, rule, init, seed, fused, norm_options)
     layers |= dict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), linear2=layers.pop("linear2"))
     return nn.Sequential(layers)
 
@@ -246,17 +222,13 @@ def vgg(image: Sequence[int], classes: int, plan: str = "small", norm: str = "no
 
     ``convℓ``, ``normℓ``, ``actℓ`` for ℓ = 1, 2, …, with pooling in between, and one linear layer ``linearK`` on the flat end.
     Plans 11, 13 and 16 are VGG-A, B and D of Simonyan & Zisserman 2015 with one linear layer in place of three, as is usual for
-    small images; ``small`` trains on a CPU. ``shrink`` divides all channels: plan 16 with ``shrink=16`` has all thirteen
-    convolutions of the deep network and trains on a CPU too. Santurkar et al. 2018 do not say which VGG they used; they plot
-    layer 13. Where an image has become too small to be halved, it is not.
+    small images; ``small`` trains on a CPU. ``shrink`` divides all channels: plan 16 with ``shrink=16`` trains on a CPU too.
+    Santurkar et al. 2018 do not say which VGG they used; they plot layer 13. An image too small to be halved is not.
 
-    Args:
-        image: (channels, height, width) of one example.
-    Raises:
-        ValueError: an image without three axes, an unknown plan, normalizer or initialization.
+    ``image`` is (channels, height, width) of one example.
+    Raises ValueError: an image without three axes, an unknown plan, normalizer or initialization.
     """
-    if len(image) != 3:
-        raise ValueError(f"image={tuple(image)}: a VGG needs (channels, height, width); for flat data, data.as_images(...)")
+    _check_image("VGG", image)
     if plan not in VGG_PLANS:
         raise ValueError(f"unknown plan {plan!r}; there are {', '.join(VGG_PLANS)}")
     generator = torch.Generator().manual_seed(seed)
@@ -268,18 +240,18 @@ def vgg(image: Sequence[int], classes: int, plan: str = "small", norm: str = "no
                 layers[f"pool{layer}"] = nn.MaxPool2d(2)
                 height, width = height // 2, width // 2
             continue
-        layer, wanted = layer + 1, max(1, step // shrink)
-        conv = nn.utils.skip_init(nn.Conv2d, channels, wanted, kernel_size=3, padding=1)
-        initialize(conv, init, generator)
-        layers[f"conv{layer}"] = conv
+        layer, before, channels = layer + 1, channels, max(1, step // shrink)
+        layers[f"conv{layer}"] = conv = _layer(before, channels, init, generator, convolution=True)
         layers[f"norm{layer}"] = normalized(conv, norm, fused, **norm_options)
         layers[f"act{layer}"] = nn.ReLU()
-        channels = wanted
-    linear = nn.utils.skip_init(nn.Linear, channels * height * width, classes)
-    initialize(linear, init, generator)
     layers["flatten"] = nn.Flatten()
-    layers[f"linear{layer + 1}"] = linear
+    layers[f"linear{layer + 1}"] = _layer(channels * height * width, classes, init, generator)
     return nn.Sequential(layers)
+
+
+def _check_image(name: str, image: Sequence[int]) -> None:
+    if len(image) != 3:
+        raise ValueError(f"image={tuple(image)}: a {name} needs (channels, height, width); for flat data, data.as_images(...)")
 
 
 def activations(model: nn.Module) -> dict[int, nn.Module]:
@@ -293,9 +265,7 @@ class StackedLinear(nn.Module):
 
     def __init__(self, linears: Sequence[nn.Linear]) -> None:
         super().__init__()
-        own = None
-        if parametrize.is_parametrized(linears[0], "weight"):
-            own = [linear.parametrizations.weight for linear in linears]
+        own = [linear.parametrizations.weight for linear in linears] if parametrize.is_parametrized(linears[0], "weight") else None
         # Of a normalized weight, what stands behind it: the weight itself may be 0, which has no direction.
         behind = "weight" if own is None else "parametrizations.weight.original" + ("" if own[0].is_tensor else "1")
         self.weight = nn.Parameter(torch.stack([linear.get_parameter(behind).detach() for linear in linears]))  # (M, out, in)
@@ -343,9 +313,9 @@ def stackable(models: Sequence[nn.Module]) -> str:
     """Why ``Stack`` would not compute what these networks compute one by one; "" where it provably does.
 
     It does for networks of ``mlp`` and ``residual_mlp`` as they were built: known layers of the same settings and shapes in the
-    same places, nothing used in two of them, nothing frozen, nothing hooked, nothing put in evaluation mode by itself.
-    A layer of your own may join if it computes each channel from that channel alone, for (N, C) and (N, C, L), and keeps its
-    parameters and buffers by channel; its class says so: ``channel_by_channel = True``.
+    same places, nothing shared, frozen, hooked or put in evaluation mode by itself. A layer of your own may join if it computes
+    each channel from that channel alone, for (N, C) and (N, C, L), and keeps its parameters and buffers by channel; its class says
+    so: ``channel_by_channel = True``.
     """
     wanted = None
     for model in {id(model): model for model in models}.values():
@@ -423,11 +393,8 @@ def _shared(model: nn.Module) -> str:
 class Stack(nn.Module):
     """M networks from ``mlp`` or ``residual_mlp``, of one shape, computed together: (M, B, features) -> (M, B, classes).
 
-    Inside, activations are (1, M·width, B). To a normalizer that works channel by channel, M networks of F units are one
-    network of M·F channels, so the layers of ``norms`` serve here as they are.
-
-    Raises:
-        ValueError: networks that are not ``stackable``; says why.
+    Inside, activations are (1, M·width, B): to a normalizer that works channel by channel, M networks of F units are one of M·F
+    channels, so the layers of ``norms`` serve here as they are. Raises ValueError: networks that are not ``stackable``; says why.
     """
 
     flat = True  # takes flat examples
@@ -465,5 +432,5 @@ class Stack(nn.Module):
         return logits.view(members, -1, batch).transpose(1, 2)
 
     def per_member(self, parameter: Tensor) -> Tensor:
-        """View a parameter (or anything of its shape) as (M, values of one network)."""
+        """A parameter (or anything of its shape) as (M, values of one network)."""
         return parameter.view(self.members, -1)

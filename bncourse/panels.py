@@ -47,11 +47,8 @@ def panel(name: str, *studies: Study, where: Mapping | None = None, differ: Mapp
 
     Returns:
         The studies, asked of the desk's record: for numbers in prose. Empty where there is no record.
-
-    Raises:
-        ValueError: an unknown name.
-        StudyError: a study that cannot be put to the record at all: another initialization, pixels, a level to be picked.
-        VerdictChanged: other verdicts differ than ``differ`` says.
+    Raises ValueError: an unknown name. StudyError: a study that cannot be put to the record at all: another initialization,
+    pixels, a level to be picked. VerdictChanged: other verdicts differ than ``differ`` says.
     """
     if name not in EXPERIMENTS:
         raise ValueError(f"unknown experiment {name!r}; there are {', '.join(EXPERIMENTS)}")

@@ -51,10 +51,8 @@ class SyncBatchNorm(BatchNorm):
     backward through it, equally often. Outputs, gradients and running statistics are those of one process that holds all
     examples (the loss being the sum of the losses of the processes). In evaluation mode processes do not talk.
     Does what ``torch.nn.SyncBatchNorm`` does on GPUs; that one refuses to run on CPUs.
-
-    Raises (in ``forward``, beyond what ``BatchNorm`` raises):
-        RuntimeError: training mode without a process group.
-        ValueError: fewer than two values per channel in all processes together.
+    Raises (in ``forward``, beyond what ``BatchNorm`` raises) RuntimeError: training mode without a process group. ValueError:
+    fewer than two values per channel in all processes together.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,9 +91,7 @@ OF_ONE_EXAMPLE = InstanceNorm, FusedInstanceNorm, nn.InstanceNorm1d, nn.Instance
 def synchronized(net: nn.Module) -> nn.Module:
     """A copy of ``net`` with every batch normalization made a ``SyncBatchNorm``, and all else as it is: what is shared stays
     shared and what is frozen frozen; values, modes, hooks and attributes are those of ``net``.
-
-    Raises:
-        TypeError: a layer with statistics of the batch of which there is no synchronized version.
+    Raises TypeError: a layer with statistics of the batch of which there is no synchronized version.
     """
     for name, module in net.named_modules():
         has_statistics = isinstance(module, (nn.modules.batchnorm._BatchNorm, BatchNorm, BatchRenorm, LpNorm, FrozenBatchNorm))
@@ -168,11 +164,8 @@ def in_processes(function: Callable, arguments: Sequence, timeout: float = 120) 
         function: at the top level of a module. A notebook's own functions cannot be sent to another process.
         arguments: one per process, anything that can be pickled; so must be the results.
         timeout: seconds for everything, the start (a few seconds) included.
-
-    Raises:
-        ValueError: no arguments, or a function that another process cannot import.
-        WorkerFailed: the first process to fail, with its traceback.
-        TimeoutError: names the processes that were not done.
+    Raises ValueError: no arguments, or a function that another process cannot import. WorkerFailed: the first process to fail,
+    with its traceback. TimeoutError: names the processes that were not done.
     """
     if not arguments:
         raise ValueError("arguments is empty; give one per process")

@@ -14,9 +14,7 @@ PRECISIONS = ("float32", "tf32", "bf16")
 
 def check_precision(precision: str, device: torch.device) -> None:
     """Refuse a precision that there is not, or not on this device.
-
-    Raises:
-        ValueError: says which there are.
+    Raises ValueError: says which there are.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")

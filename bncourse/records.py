@@ -51,9 +51,7 @@ def _told(probe) -> str:
 
 def read(name: str, scale: str, folder: Path | None = None) -> Record | None:
     """The record of an experiment at a scale, or None if there is none.
-
-    Raises:
-        RecordRefused: no provenance, an incomplete one, another table than was recorded, or a design that has changed since.
+    Raises RecordRefused: no provenance, an incomplete one, another table than was recorded, or a design that has changed since.
     """
     folder = FOLDER if folder is None else Path(folder)
     table, told = folder / f"{name}-{scale}.csv.gz", folder / f"{name}-{scale}.json"
@@ -108,9 +106,7 @@ def _empty(name: str, scale: str) -> Study:
 
 def write(name: str, scale: str, frame: pd.DataFrame, provenance: dict, folder: Path | None = None) -> Path:
     """Write a record, six significant digits a number; the same frame always gives the same bytes. Returns the table's path.
-
-    Raises:
-        ValueError: something missing in the provenance, or a table that is too large.
+    Raises ValueError: something missing in the provenance, or a table that is too large.
     """
     folder = FOLDER if folder is None else Path(folder)
     content = gzip.compress(frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode(), 9, mtime=0)

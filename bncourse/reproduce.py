@@ -67,10 +67,8 @@ def reproduce(name: str, scale: str = "desk", data: str = "cifar10", *, device: 
         precision: of the training steps: "float32", "tf32", "bf16". Looks and probes are in float32.
         out: folder of finished parts.
         jobs: processes on this machine. dask: address of a Dask scheduler whose workers have this course installed.
-
-    Raises:
-        ReproduceError: whatever a person can put right: an unknown name, data not at hand, no such device, a folder in use, a full
-            disk, workers that are gone or have other code.
+    Raises ReproduceError: whatever a person can put right: an unknown name, data not at hand, no such device, a folder in use,
+    a full disk, workers that are gone or have other code.
     """
     for what, one, known in (("experiment", name, EXPERIMENTS), ("scale", scale, NETWORKS), ("data set", data, data_sets.NAMES)):
         if one not in known:
@@ -116,9 +114,7 @@ def reproduce(name: str, scale: str = "desk", data: str = "cifar10", *, device: 
 
 def device_named(device: str) -> str:
     """ "auto" made definite.
-
-    Raises:
-        ReproduceError: unknown, or not here.
+    Raises ReproduceError: unknown, or not here.
     """
     here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
@@ -151,9 +147,7 @@ _one_at_a_time = threading.Lock()  # Two in threads of one process, as Dask may 
 
 def compute(part: Part, expected: tuple[str, str, str], parent: int | None = None) -> tuple[Part, pd.DataFrame, dict]:
     """Do one part, in whichever process and on whichever machine.
-
-    Raises:
-        ReproduceError: other code, another torch or other data than where the parts were listed; not enough GPU memory.
+    Raises ReproduceError: other code, another torch or other data than where the parts were listed; not enough GPU memory.
     """
     if parent:
         _end_with(parent)

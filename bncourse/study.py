@@ -601,9 +601,7 @@ def know(*ids: str) -> None:
 
 def closing() -> None:
     """The table of all claims of the chapter, asserted, and what the book's last chapter gathers.
-
-    Raises:
-        StudyError: a claim that was not judged, or a question that was not answered.
+    Raises StudyError: a claim that was not judged, or a question that was not answered.
     """
     from IPython.display import display
 

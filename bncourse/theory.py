@@ -1,27 +1,23 @@
 """The five statements of section 4 of Santurkar et al. 2018, each computed twice: by autograd and by formula.
 
 The setting is theirs. One fully connected layer gives a batch of m outputs y = W x per unit; batch normalization *without*
-eps passes on z = gamma * y_hat + beta with y_hat = (y - mu) / sigma; everything behind it is ``loss``. gamma and beta are
-constants. Write g = dL/dz for what arrives from behind, one vector of m numbers per unit. Then the backward pass of batch
-normalization is
+eps passes on z = gamma * y_hat + beta with y_hat = (y - mu) / sigma; everything behind it is ``loss``. With g = dL/dz for what
+arrives from behind, one vector of m numbers per unit, the backward pass of batch normalization is
 
     dL/dy = (gamma / sigma) * (g - <1, g> / m - y_hat * <g, y_hat> / m):
 
 remove the part of g along 1 and the part along y_hat (they are orthogonal, and both have squared length m), then scale. All
 the theorems about gradients follow from this line. In every function here
 
-* ``y`` is a float64 tensor of shape (m, units) with m >= 2, ``gamma`` and ``beta`` are numbers or float64 tensors of shape
-  (units,), gamma of either sign;
-* ``loss`` maps z of shape (m, units) to a scalar. It may couple units and examples; it has to give the same number when it
-  is called again with the same z;
+* ``y`` is float64, (m, units) with m >= 2; ``gamma`` and ``beta`` are constants, numbers or float64 of shape (units,);
+* ``loss`` maps z, (m, units), to a scalar, every time to the same; it may couple units and examples;
 * the result is ``Sides``, one entry per unit, in the units of the loss and of y (a squared gradient: loss² / y²). The left
   side comes from autograd *through* batch normalization, the right side from the formula;
 * nothing is changed: no ``.grad``, no random numbers.
 
-They raise
-    TypeError: y, gamma, beta or the loss are not in double precision; y or the loss is not a tensor.
-    ValueError: y is not (m, units) with m >= 2, or not finite; gamma or beta have another shape; a unit does not vary over
-        the batch; the loss is not a scalar, does not depend on z, or has a gradient that is not finite.
+They raise TypeError: y, gamma, beta or the loss are not in double precision; y or the loss is not a tensor. ValueError: y is not
+(m, units) with m >= 2, or not finite; gamma or beta have another shape; a unit does not vary over the batch; the loss is not a
+scalar, does not depend on z, or has a gradient that is not finite.
 
 Functions called ``printed_...`` and ``plain_...`` compute what the paper's text says, literally, where that is not what its
 proofs show. Their inequality fails; chapter 07 counts how often.
@@ -48,13 +44,9 @@ class Sides(NamedTuple):
 
     @property
     def relative_error(self) -> Tensor:
-        """|left - right| / scale, per unit.
-
-        Not relative to the sides themselves: both may be what little is left of large terms (for m = 2 the projection
-        removes everything), and then they agree to rounding *of those terms* and no better. ``scale`` is the sum of their
-        absolute values before anything is projected out. A scale of zero, or too small for float64, counts as the smallest
-        normal number.
-        """
+        """|left - right| / scale, per unit. Not relative to the sides themselves: both may be what little is left of large terms (for
+        m = 2, nothing), and agree to rounding *of those*. ``scale`` is the sum of their absolute values before anything is projected
+        out; a scale of zero counts as the smallest normal number."""
         return (self.left - self.right).abs() / self.scale.clamp(min=TINY)
 
     @property
@@ -65,8 +57,7 @@ class Sides(NamedTuple):
 
 @dataclass(frozen=True)
 class Pass:
-    """What meets at one batch normalization: ``y_hat``, ``z`` and ``g`` of shape (m, units); ``mu``, ``sigma``, ``gamma``
-    of shape (units,). ``g`` is dL/dz."""
+    """What meets at one batch normalization: ``y_hat``, ``z`` and ``g`` = dL/dz, (m, units); ``mu``, ``sigma``, ``gamma``, (units,)."""
 
     y_hat: Tensor
     z: Tensor
@@ -119,8 +110,7 @@ def look(y: Tensor, loss: Loss, gamma: float | Tensor = 1.0, beta: float | Tenso
 def gradient_magnitude(y: Tensor, loss: Loss, gamma: float | Tensor = 1.0, beta: float | Tensor = 0.0) -> Sides:
     """Theorem 4.1, an equality: ||dL/dy||² = (gamma² / sigma²) (||g||² - <1, g>² / m - <g, y_hat>² / m).
 
-    1 / sqrt(m) and y_hat / sqrt(m) are orthogonal unit vectors; take squared lengths in the backward pass above
-    (Pythagoras).
+    1 / sqrt(m) and y_hat / sqrt(m) are orthogonal unit vectors: squared lengths in the backward pass above (Pythagoras).
     """
     at, left = look(y, loss, gamma, beta), _gradient_through(y, loss, gamma, beta).square().sum(0)
     m, g_squared = len(at.g), at.g.square().sum(0)
@@ -129,10 +119,8 @@ def gradient_magnitude(y: Tensor, loss: Loss, gamma: float | Tensor = 1.0, beta:
 
 
 def printed_gradient_magnitude(y: Tensor, loss: Loss, gamma: float | Tensor = 1.0, beta: float | Tensor = 0.0) -> Sides:
-    """Theorem 4.1 as version 3 prints it, ||dL/dy||² <= ..., with <g, y_hat>² / sqrt(m) as its last term.
-
-    It takes away sqrt(m) times too much, so it fails wherever <g, y_hat> is not zero.
-    """
+    """Theorem 4.1 as version 3 prints it, ||dL/dy||² <= ..., with <g, y_hat>² / sqrt(m) as its last term: sqrt(m) times too much
+    is taken away, so it fails wherever <g, y_hat> is not zero."""
     at, (left, _, scale) = look(y, loss, gamma, beta), gradient_magnitude(y, loss, gamma, beta)
     m = len(at.g)
     right = at.gain.square() * (at.g.square().sum(0) - at.along_one.square() / m - at.along_y_hat.square() / m ** 0.5)
@@ -140,11 +128,8 @@ def printed_gradient_magnitude(y: Tensor, loss: Loss, gamma: float | Tensor = 1.
 
 
 def plain_gradient_magnitude(y: Tensor, loss: Loss, gamma: float | Tensor = 1.0, beta: float | Tensor = 0.0) -> Sides:
-    """Theorem 4.1 read as a comparison of two networks with the same weights: g is the gradient of the *plain* network.
-
-    That network hands y itself to ``loss``, so its gradient is taken at another point than z, and nothing ties it to the left
-    side (unless gamma = sigma and beta = mu, where z = y).
-    """
+    """Theorem 4.1 read as a comparison of two networks with the same weights: g is the gradient of the *plain* network, which hands
+    y itself to ``loss``. Nothing ties it to the left side (unless gamma = sigma and beta = mu, where z = y)."""
     at, left = look(y, loss, gamma, beta), _gradient_through(y, loss, gamma, beta).square().sum(0)
     g, m = _gradient(loss, y), len(y)
     g_squared = g.square().sum(0)
@@ -159,8 +144,7 @@ def gradient_curvature(y: Tensor, loss: Loss, gamma: float | Tensor = 1.0, beta:
 
     Step from y along u. Since u is orthogonal to 1 and to y_hat, mu stays, sigma² grows to sigma² + t² ||u||² / m, and so
     d²z/dt² = -gamma y_hat ||u||² / (m sigma²) at t = 0, while dz/dt = (gamma / sigma) u. Chain rule.
-
-    One Hessian-vector product per unit, on either side: time grows with the number of units.
+    Either side takes a Hessian-vector product per unit.
     """
     at, u = look(y, loss, gamma, beta), _gradient_through(y, loss, gamma, beta)
     left = (u * _curvature_times(lambda y: loss(batch_norm(y, gamma, beta)), y, u)).sum(0)
@@ -177,11 +161,10 @@ def gradient_curvature(y: Tensor, loss: Loss, gamma: float | Tensor = 1.0, beta:
 
 
 def same_minimum(y: Tensor) -> Sides:
-    """Observation 4.3: with gamma = sigma and beta = mu batch normalization passes y on unchanged. Left z, right y, both of
-    shape (m, units).
+    """Observation 4.3: with gamma = sigma and beta = mu batch normalization passes y on unchanged. Left z, right y, (m, units).
 
-    So no value of the loss is lost. Whether a *minimum* in W stays one is another question: it does if the layer has a bias
-    (or 1 is a combination of its inputs), and not in general (chapter 07).
+    So no value of the loss is lost. A *minimum* in W stays one if the layer has a bias (or 1 is a combination of its inputs), and
+    not in general (chapter 07).
     """
     y, _, _ = _checked(y, 1.0, 0.0)
     _, mu, sigma = _normalize(y)
@@ -197,17 +180,12 @@ def worst_case_gradient(y: Tensor, loss: Loss, gamma: float | Tensor = 1.0, beta
         max ||dL/dW||² = (gamma² / sigma²) (g_max - lam² m mean(g)² - (lam² / m) <g, y_hat>²).
 
     dL/dW = X' dL/dy is at most lam times as long as dL/dy, and X = lam * identity with W = y' / lam is as long: put that
-    into 4.1. The left side is autograd's gradient of W at this X.
-
-    Raises, besides what all functions here do:
-        ValueError: lam is not positive.
+    into 4.1. The left side is autograd's gradient of W at this X. Raises ValueError, too: lam is not positive.
     """
     y, lam = _worst_case_output(y, gamma, beta, lam)
-    x = lam * torch.eye(len(y), dtype=torch.float64, device=y.device)
-    with torch.enable_grad():
-        w = (y / lam).T.requires_grad_()  # (units, inputs); here there are m inputs.
-        w_gradient = _differentiate(lambda w: loss(batch_norm(x @ w.T, gamma, beta)), w)
-    at = look(x @ w.detach().T, loss, gamma, beta)
+    x, w = lam * torch.eye(len(y), dtype=torch.float64, device=y.device), (y / lam).T  # w is (units, inputs), of m inputs here.
+    w_gradient = _gradient(lambda w: loss(batch_norm(x @ w.T, gamma, beta)), w)
+    at = look(x @ w.T, loss, gamma, beta)
     m, g_max = len(y), lam ** 2 * at.g.square().sum(0)
     right = at.gain.square() * (g_max - lam ** 2 * m * at.g.mean(0).square() - lam ** 2 / m * at.along_y_hat.square())
     return Sides(w_gradient.square().sum(1), right, at.gain.square() * g_max)
@@ -217,8 +195,8 @@ def printed_worst_case_gradient(y: Tensor, loss: Loss, gamma: float | Tensor = 1
                                 lam: float = 1.0, squared_twice: bool = True) -> Sides:
     """Theorem 4.4 as printed: max ||dL/dW||² <= (gamma² / sigma²) (g_max² - m mean(g)² - lam² <g, y_hat>²).
 
-    g_max is defined there as a *squared* norm and then squared again. ``squared_twice=False`` reads it kindly, as the norm:
-    then g_max² = lam² ||g||². What remains: lam² is missing from one term and 1 / m from the other.
+    g_max is defined there as a *squared* norm and then squared again; ``squared_twice=False`` reads it kindly, as the norm:
+    g_max² = lam² ||g||². What remains: lam² is missing from one term and 1 / m from the other.
     """
     left, _, scale = worst_case_gradient(y, loss, gamma, beta, lam)
     y, lam = _worst_case_output(y, gamma, beta, lam)
@@ -236,24 +214,17 @@ def initialization_gain(w0: Tensor, w_star: Tensor) -> Sides:
     squared distance to the nearest of these. Right: ||W0 - W*||² - (||W*||² - <W*, W0>)² / ||W*||². They are equal, at
     k = <W*, W0> / ||W*||²: the foot of the perpendicular. There may be nearer optima on other rays, hence the paper's <=.
 
-    Args:
-        w0, w_star: float64 tensors of one shape, any shape. The norm is that of all numbers together, and the result has
-            one entry; for a unit of its own k, pass one row.
-
-    Raises:
-        TypeError: not float64 tensors.
-        ValueError: different shapes, numbers that are not finite, or <w0, w_star> <= 0.
+    ``w0`` and ``w_star`` are float64 tensors of one shape, any shape; the norm is that of all numbers together, so the result has
+    one entry. Raises TypeError: not float64 tensors. ValueError: different shapes, numbers that are not finite, or <w0, w_star> <= 0.
     """
     for name, w in (("w0", w0), ("w_star", w_star)):
         _double(name, w)
     if w0.shape != w_star.shape:
-        raise ValueError(f"w0 has shape {tuple(w0.shape)} and w_star {tuple(w_star.shape)}; they are two values of the same "
-                         "weights")
+        raise ValueError(f"w0 has shape {tuple(w0.shape)} and w_star {tuple(w_star.shape)}; they are two values of the same weights")
     w0, w_star = w0.detach().flatten(), w_star.detach().flatten()
     if not (w0 * w_star).sum() > 0:
         raise ValueError(f"<w0, w_star> = {(w0 * w_star).sum():.3g}, but the theorem needs it above 0: otherwise no point k * "
-                         "w_star with k > 0 is nearest to w0 (the ray only comes closest at its end, k = 0, which is not on "
-                         "it)")
+                         "w_star with k > 0 is nearest to w0 (the ray only comes closest at its end, k = 0, which is not on it)")
     away = w0 - w_star
     # Where on the ray is the distance smallest? It is quadratic in k, so one Newton step from k = 1 gets there.
     with torch.enable_grad():
@@ -280,22 +251,22 @@ def _gradient_through(y: Tensor, loss: Loss, gamma, beta) -> Tensor:
     return _gradient(lambda y: loss(batch_norm(y, gamma, beta)), y)
 
 
+@torch.enable_grad()
 def _gradient(function: Loss, at: Tensor) -> Tensor:
-    with torch.enable_grad():
-        return _differentiate(function, at.detach().requires_grad_())
+    return _differentiate(function, at.detach().requires_grad_())
 
 
+@torch.enable_grad()
 def _curvature_times(function: Loss, at: Tensor, direction: Tensor) -> Tensor:
     """H_jj v_j for every unit j: the block of the Hessian of unit j with itself, times column j of ``direction``."""
-    with torch.enable_grad():
-        at = at.detach().requires_grad_()
-        gradient = _differentiate(function, at, create_graph=True)
-        if not gradient.requires_grad:  # The loss is linear.
-            return torch.zeros_like(direction)
-        columns = []
-        for j in range(at.shape[1]):
-            [product] = torch.autograd.grad(gradient[:, j] @ direction[:, j], at, retain_graph=True, materialize_grads=True)
-            columns.append(product[:, j])
+    at = at.detach().requires_grad_()
+    gradient = _differentiate(function, at, create_graph=True)
+    if not gradient.requires_grad:  # The loss is linear.
+        return torch.zeros_like(direction)
+    columns = []
+    for j in range(at.shape[1]):
+        [product] = torch.autograd.grad(gradient[:, j] @ direction[:, j], at, retain_graph=True, materialize_grads=True)
+        columns.append(product[:, j])
     return torch.stack(columns, 1)
 
 
@@ -305,14 +276,11 @@ def _differentiate(function: Loss, at: Tensor, create_graph: bool = False) -> Te
     if not isinstance(value, Tensor):
         raise TypeError(f"the loss gave a {type(value).__name__}; it has to be a tensor that autograd can follow back to z")
     if value.dim():
-        raise ValueError(f"the loss gave shape {tuple(value.shape)}, not a scalar; one number for the whole batch: end it in "
-                         ".sum() or .mean()")
+        raise ValueError(f"the loss gave shape {tuple(value.shape)}, not a scalar; one number for the whole batch: end it in .sum() or .mean()")
     if value.dtype != torch.float64:
         raise TypeError(f"the loss gave {value.dtype}; it has to stay in float64 all the way: convert what it uses "
                         "(.double()), and do not convert z")
-    gradient = None
-    if value.requires_grad:
-        [gradient] = torch.autograd.grad(value, at, create_graph=create_graph, allow_unused=True)
+    [gradient] = torch.autograd.grad(value, at, create_graph=create_graph, allow_unused=True) if value.requires_grad else [None]
     if gradient is None:
         raise ValueError("the loss does not depend on z as far as autograd can see, so there is no gradient; compute it from "
                          "its argument, without .detach(), .item() or no_grad()")
@@ -336,8 +304,7 @@ def _checked(y: Tensor, gamma: float | Tensor, beta: float | Tensor) -> tuple[Te
     """y detached, gamma and beta as tensors of shape (units,)."""
     _double("y", y)
     if y.dim() != 2:
-        raise ValueError(f"y has shape {tuple(y.shape)}; needed is (m, units): a batch of m outputs of each unit. One unit: "
-                         "y[:, None]")
+        raise ValueError(f"y has shape {tuple(y.shape)}; needed is (m, units): a batch of m outputs of each unit. One unit: y[:, None]")
     m, units = y.shape
     if m < 2 or units < 1:
         raise ValueError(f"y has shape {(m, units)}: the statistics need a batch of at least 2 examples, of at least 1 unit")

@@ -70,12 +70,9 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
         ``diverged``: the loss has been infinite or NaN. From then on accuracies are chance and the loss infinite: a run
         that blew up is counted, not dropped. What probes measure of it is NaN: there is no network left to measure.
         For regression (``data.y_train`` floating point) the loss is the squared error, and there are no accuracies.
-
-    Raises:
-        ValueError: no seeds, no learning rates, a batch larger than the training set, nothing to record, a precision that is
-            unknown or not the device's; targets that do not fit the outputs; a probe that leaves a member out, or has a column
-            that is not its own.
-        TypeError: a number of another kind.
+    Raises ValueError: no seeds, no learning rates, a batch larger than the training set, nothing to record, a precision that is
+    unknown or not the device's; targets that do not fit the outputs; a probe that leaves a member out, or has a column that is
+    not its own. TypeError: a number of another kind.
     """
     seeds, lrs = _listed("seeds", seeds, operator.index), _listed("lrs", lrs, float)
     steps, batch_size = (_one(name, value, operator.index) for name, value in (("steps", steps), ("batch_size", batch_size)))
@@ -299,9 +296,7 @@ def _train_group(net, data, runs, steps, batch_size, record, probes, test, weigh
 def weights_of(net: nn.Module) -> list[nn.Parameter]:
     """The weights of linear and convolutional layers: where one is computed from others, the free parameter behind it (of
     weight normalization the direction v, else what took the weight's place).
-
-    Raises:
-        ValueError: a weight computed from several parameters in a way that is not known.
+    Raises ValueError: a weight computed from several parameters in a way that is not known.
     """
     return [_weight(name, module) for name, module in net.named_modules() if isinstance(module, WEIGHTED)]
 
@@ -324,9 +319,7 @@ def _weight(name: str, module: nn.Module) -> nn.Parameter:
 
 def last_layer(net: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
     """The layer with a weight that is called last when ``net`` computes, wherever it is registered: x (M, B, ...), y (M, B).
-
-    Raises:
-        ValueError: no layer with a weight is called, or one is used without being called, so that no order is to be seen.
+    Raises ValueError: no layer with a weight is called, or one is used without being called, so that no order is to be seen.
     """
     def has_weight(module: nn.Module) -> bool:
         inside = [name for name in module._modules if name != "parametrizations"]
@@ -368,10 +361,8 @@ def clipped(gradient: Tensor, parameter: Tensor, clip: float, vectors: int, eps:
 def member_losses(outputs: Tensor, y: Tensor) -> Tensor:
     """The loss of each member, (M, B, outputs) -> (M,): for classes y, (M, B), cross-entropy in nats; for floating-point y,
     (M, B, outputs), squared error summed over outputs. Both are averaged over the batch.
-
-    Raises:
-        ValueError: outputs and targets whose shapes do not fit. (Broadcast, they would give a number that means nothing.)
-        TypeError: targets that are neither floating point nor whole numbers.
+    Raises ValueError: outputs and targets whose shapes do not fit. (Broadcast, they would give a number that means nothing.)
+    TypeError: targets that are neither floating point nor whole numbers.
     """
     if y.is_floating_point():
         if outputs.shape != y.shape:
@@ -552,9 +543,7 @@ def recompute_statistics(net: nn.Module, x: Tensor) -> None:
     A layer that is called several times in a pass gets the statistics of all that it was given. Layers in evaluation mode within
     a network in training mode keep theirs. Source: Ioffe & Szegedy 2015, Algorithm 2; called "precise" batch normalization by
     Wu & Johnson 2021. Mode is restored; networks without running statistics pass through unchanged.
-
-    Raises:
-        ValueError: a layer that is called several times, with input of shapes that cannot be pooled.
+    Raises ValueError: a layer that is called several times, with input of shapes that cannot be pooled.
     """
     layers = _tracking(net)
     modes = {module: module.training for module in net.modules()}
@@ -609,9 +598,7 @@ def frozen_statistics(net: nn.Module, x: Tensor):
     """Inside, batch normalization uses the statistics that ``x`` has now, as constants: no gradient flows through them, and
     they do not follow the weights. The outputs on ``x`` are those of training mode (not of ghost batches, which have no common
     statistics, nor of batch renormalization, which corrects them). Noise is off. Afterwards the network is as it was.
-
-    Raises:
-        ValueError: a layer that is called several times in a pass: each call has its own statistics, the layer room for one.
+    Raises ValueError: a layer that is called several times in a pass: each call has its own statistics, the layer room for one.
     """
     values = {}
 

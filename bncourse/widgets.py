@@ -33,9 +33,7 @@ class explore:
         labels: slider names for the reader; default: the argument names.
         initially: ``{name: value}``, where a slider stands at first; default: at its first position.
         values: ``name=[values]``, the positions of each slider.
-
-    Raises:
-        ValueError: no slider, one with fewer than two positions, or ``initially`` not one of them.
+    Raises ValueError: no slider, one with fewer than two positions, or ``initially`` not one of them.
     """
 
     def __init__(self, draw: Callable, *, alt: str | Callable[..., str] = "", caption: str = "",

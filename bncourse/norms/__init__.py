@@ -1,7 +1,7 @@
 """The normalizers of the course, written out to be read: one idea a module, and one registry of them all by name.
 
-Each has the argument names, shapes and buffers of its ``torch.nn`` twin and can stand in for it. Nothing here is fast on
-purpose: ``make(..., fused=True)`` builds the same layer on torch's fused kernel where there is one, and training uses that.
+Each can stand in for its ``torch.nn`` twin. Nothing here is fast: ``make(..., fused=True)`` builds the same layer on torch's
+fused kernel where there is one, and training uses that.
 """
 
 import math
@@ -35,9 +35,8 @@ def _grouped(layer, num_features: int, num_groups: int | None = None, **options)
     return layer(groups_for(num_features) if num_groups is None else num_groups, num_features, **options)
 
 
-# Every normalizer by name: (num_features, **options) -> module. Those with ``normalizes_weights`` belong on the weight of
-# the layer before; ``nets`` puts them there. "layer" and "rms" see all channels and positions of an example, with a scale
-# per channel: ``LayerNorm`` and ``RMSNorm`` themselves keep the channels on the last axis, as transformers do.
+# By name: (num_features, **options) -> module. Those with ``normalizes_weights`` belong on the weight of the layer before. "layer"
+# and "rms" see all channels and positions of an example: ``LayerNorm`` and ``RMSNorm`` have the channels last, as transformers do.
 NORMS = {
     "none": lambda num_features: nn.Identity(),
     "batch": BatchNorm,
@@ -72,11 +71,7 @@ FUSED = {
 
 
 def make(name: str, num_features: int, fused: bool = False, **options) -> nn.Module:
-    """The normalizer called ``name`` for ``num_features`` channels; ``fused`` only matters for speed.
-
-    Raises:
-        ValueError: an unknown name.
-    """
+    """The normalizer called ``name`` for ``num_features`` channels; ``fused`` is for speed. Raises ValueError: an unknown name."""
     if name not in NORMS:
         raise ValueError(f"unknown normalizer {name!r}; there are {', '.join(NORMS)}")
     build = FUSED.get(name, NORMS[name]) if fused else NORMS[name]

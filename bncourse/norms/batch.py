@@ -34,14 +34,11 @@ class BatchNorm(_AnyAxes):
         eps: added to the variance, inside the square root.
         momentum: weight of the *newest* batch in the running statistics (torch's convention; the complement of what an
             optimizer calls momentum). ``None`` averages all batches equally.
-        affine: learn a scale (``weight``, the papers' gamma) and a shift (``bias``, their beta).
+        affine: learn a scale (``weight``, the papers' gamma) and, with ``bias``, a shift (``bias``, their beta).
         track_running_stats: keep running statistics and use them in evaluation mode.
-        bias: with ``affine``, learn the shift too.
-
-    Raises (in ``forward``):
-        TypeError: input that is not floating point, or of another precision than the parameters.
-        ValueError: wrong number of axes or channels; and where the statistics come from the batch, one value per channel, NaN
-            or infinity in the batch, an eps that is not positive.
+    Raises (in ``forward``) TypeError: input that is not floating point, or of another precision than the parameters.
+    ValueError: wrong number of axes or channels; and where the statistics come from the batch, one value per channel, NaN or
+    infinity in the batch, an eps that is not positive.
     """
 
     # A reader's own network should stop at the first NaN. One of many trained side by side must not stop the others:
@@ -104,6 +101,38 @@ class BatchNorm(_AnyAxes):
 def newest(layer: nn.Module, like: Tensor) -> float | Tensor:
     """The weight of the newest batch in running statistics, which ``num_batches_tracked`` has counted already."""
     return 1 / layer.num_batches_tracked.to(like.dtype) if layer.momentum is None else layer.momentum
+
+
+class Running(nn.Module):
+    """A scale and a shift a channel, and running averages of two statistics, kept as ``BatchNorm`` keeps its own: of the mean, and
+    of ``size``, the buffer of that name."""
+
+    refuse_nonfinite = True
+
+    def __init__(self, num_features: int, size: str, **settings) -> None:
+        super().__init__()
+        self.num_features, self.size, self.settings = num_features, size, tuple(settings)
+        vars(self).update(settings)
+        self.weight = nn.Parameter(torch.ones(num_features))
+        self.bias = nn.Parameter(torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer(size, torch.ones(num_features))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def reset_running_stats(self) -> None:
+        self.running_mean.zero_()
+        getattr(self, self.size).fill_(1)
+        self.num_batches_tracked.zero_()
+
+    @torch.no_grad()
+    def _update_running(self, mean: Tensor, size: Tensor, count: int) -> None:
+        self.num_batches_tracked += 1
+        if count:
+            for running, new in ((self.running_mean, mean), (getattr(self, self.size), size)):
+                running += newest(self, mean) * (new - running)
+
+    def extra_repr(self) -> str:
+        return ", ".join([f"{self.num_features}", *(f"{name}={getattr(self, name)}" for name in self.settings)])
 
 
 class FusedBatchNorm(_AnyAxes):

@@ -8,12 +8,8 @@ from torch import Tensor, fx, nn
 
 
 def check_dtype(name: str, x: Tensor, own: Tensor | None) -> None:
-    """Refuse what is not floating point, or of another precision than ``own``, a parameter or buffer of the layer. Half
-    precision on a float32 layer passes.
-
-    Raises:
-        TypeError: says which precision meets which.
-    """
+    """Refuse (TypeError) what is not floating point, or of another precision than ``own``, a parameter or buffer of the layer.
+    Half precision on a float32 layer passes."""
     if not x.is_floating_point():
         raise TypeError(f"{name} normalizes floating-point input, got {x.dtype}; convert it first: x.float()")
     half_on_float = x.dtype in (torch.float16, torch.bfloat16) and own is not None and own.dtype == torch.float32
@@ -23,11 +19,7 @@ def check_dtype(name: str, x: Tensor, own: Tensor | None) -> None:
 
 
 def check_channels(name: str, x: Tensor, channels: int, argument: str = "num_features", axes: int = 2) -> None:
-    """Refuse input that is not (N, ``channels``, ...) with at least ``axes`` axes.
-
-    Raises:
-        ValueError: says which shape came.
-    """
+    """Refuse (ValueError) input that is not (N, ``channels``, ...) with at least ``axes`` axes."""
     shape = tuple(x.shape)
     if not axes <= x.dim() <= 5:
         needs = {2: "(N, C) to (N, C, D, H, W), 2 to 5 axes", 3: "(N, C, L) to (N, C, D, H, W), 3 to 5 axes"}[axes]
@@ -38,24 +30,15 @@ def check_channels(name: str, x: Tensor, channels: int, argument: str = "num_fea
 
 
 def check_eps(name: str, eps: float | None, zero: bool) -> None:
-    """Refuse an eps below zero, the root of which is NaN, and unless ``zero`` is allowed, zero: the channel may be constant.
-
-    Raises:
-        ValueError: says which eps.
-    """
+    """Refuse (ValueError) an eps below zero, whose root is NaN, and unless ``zero`` is allowed, zero: a channel may be constant."""
     if eps is not None and not (eps > 0 or zero and eps == 0):
         raise ValueError(f"{name}: eps must be {'at least 0' if zero else 'positive'}, but got {eps}: it is added to a variance "
                          "before the root is taken; 1e-5 is usual")
 
 
 def check_finite(mean: Tensor) -> None:
-    """Refuse a batch with NaN or infinity, by what that made of the C means of its channels: no pass over the data.
-
-    While torch compiles, exports or traces, on meta and fake tensors and under vmap there are no numbers to look at.
-
-    Raises:
-        ValueError: says which channels.
-    """
+    """Refuse (ValueError) a batch with NaN or infinity, by what that made of the C means of its channels: no pass over the data.
+    While torch compiles, exports or traces, on meta and fake tensors and under vmap there are no numbers to look at."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return
     finite = torch.isfinite(mean.detach().flatten())
@@ -95,10 +78,7 @@ def along(x: Tensor, per_channel: Tensor) -> Tensor:
 
 def centred(x: Tensor, axes: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
     """x without its mean over ``axes``, that mean, and the variance (divided by n, not n - 1); both keep the axes.
-
-    Of the centred values: E[x²] - E[x]² would cancel to garbage, even below zero, for a large mean. ``torch.var_mean`` is as
-    exact, and over several axes takes ten times as long on a CPU.
-    """
+    E[x²] - E[x]² would cancel to garbage for a large mean; ``torch.var_mean`` takes ten times as long on a CPU."""
     mean = x.mean(axes, keepdim=True)
     rest = x - mean
     return rest, mean, rest.square().mean(axes, keepdim=True)

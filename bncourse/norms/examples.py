@@ -26,16 +26,11 @@ def _scaled_and_shifted(y: Tensor, weight: Tensor | None, bias: Tensor | None) -
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer normalization over the last axes, (*, *normalized_shape). Twin of ``torch.nn.LayerNorm``.
+    """Layer normalization over the last axes, (*, *normalized_shape). Twin of ``torch.nn.LayerNorm``, arguments included.
 
     Source: Ba, Kiros & Hinton 2016, equation 3.
-
-    Args:
-        normalized_shape: the axes at the end that are normalized together; a number for the last one.
-        elementwise_affine: learn a weight and, with ``bias``, a bias for every value of ``normalized_shape``.
-    Raises (in ``forward``):
-        TypeError: input that is not floating point, or of another precision than the parameters.
-        ValueError: input that does not end in ``normalized_shape``; only one value to normalize; an eps below zero.
+    Raises (in ``forward``) TypeError: input that is not floating point, or of another precision than the parameters.
+    ValueError: input that does not end in ``normalized_shape``; only one value to normalize; an eps below zero.
     """
 
     @as_one_node
@@ -78,11 +73,8 @@ class GroupNorm(nn.GroupNorm):
 
     One group is layer normalization over channels and positions; as many groups as channels is instance normalization.
     Source: Wu & He 2018, equation 7.
-
-    Raises:
-        ValueError: groups that do not divide the channels; (in ``forward``) wrong number of channels or axes, only one value
-            in a group, an eps below zero.
-        TypeError: (in ``forward``) input that is not floating point, or of another precision than the parameters.
+    Raises ValueError: groups that do not divide the channels; (in ``forward``) wrong number of channels or axes, only one value
+    in a group, an eps below zero. TypeError: as ``LayerNorm``.
     """
 
     # Examples are told apart by axis 0, where a stack of networks does not have them.
@@ -100,15 +92,14 @@ class GroupNorm(nn.GroupNorm):
 
     @as_one_node
     def forward(self, x: Tensor) -> Tensor:
-        name = type(self).__name__
+        name, size = type(self).__name__, self.num_channels // self.num_groups
         check_dtype(name, x, self.weight)
         check_channels(name, x, self.num_channels, "num_channels")
         check_eps(name, self.eps, zero=True)
-        if self.num_channels // self.num_groups * math.prod(x.shape[2:]) == 1:
+        if size * math.prod(x.shape[2:]) == 1:
             raise ValueError(f"{name} with one value in a group (shape {tuple(x.shape)}, {self.num_groups} groups): normalized, "
                              "nothing but its sign would be left; use fewer groups")
-        # A view: in whatever order the numbers lie in memory, they stay in it.
-        groups = widened(x).unflatten(1, (self.num_groups, self.num_channels // self.num_groups))
+        groups = widened(x).unflatten(1, (self.num_groups, size))  # A view: the numbers stay in their order in memory.
         y = self._normalized(groups, list(range(2, groups.dim()))).flatten(1, 2)
         weight, bias = (None if own is None else along(x, own) for own in (self.weight, self.bias))
         return _scaled_and_shifted(y, weight, bias).to(x.dtype)
@@ -132,7 +123,6 @@ class ChannelRMSNorm(GroupNorm):
 class _AnyPositions(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d):
     """What torch's three layers hold, how it is saved and loaded, and their types."""
 
-    # Examples are told apart by axis 0, where a stack of networks does not have them.
     examples_first = True
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = False,
@@ -169,11 +159,8 @@ class InstanceNorm(_AnyPositions):
     ``track_running_stats`` evaluation uses them; they average the statistics of the instances. One example without a batch
     axis, (C, L), (C, H, W) or (C, D, H, W), is taken for one where axis 1 does not have C entries and axis 0 has.
     Source: Ulyanov, Vedaldi & Lempitsky 2016, equation 4.
-
-    Raises (in ``forward``):
-        ValueError: one value per channel of an example, as in (N, C): normalized, every value would be the same. Wrong number
-            of channels; an eps below zero.
-        TypeError: input that is not floating point, or of another precision than the parameters.
+    Raises (in ``forward``) ValueError: one value per channel of an example, as in (N, C): normalized, every value would be the
+    same. Wrong number of channels; an eps below zero. TypeError: as ``LayerNorm``.
     """
 
     def _apply_instance_norm(self, x: Tensor) -> Tensor:
@@ -205,10 +192,8 @@ class FilterResponseNorm(nn.Module):
     (N, C) there is one value per channel; then eps must be learned, one a channel from 1e-4, and decides how much of the
     value's size is kept.
     Source: Singh & Krishnan 2020, section 3.
-
-    Raises (in ``forward``):
-        ValueError: one value per channel without ``learn_eps``; wrong number of axes or channels.
-        TypeError: as ``BatchNorm``.
+    Raises (in ``forward``) ValueError: one value per channel without ``learn_eps``; wrong number of axes or channels.
+    TypeError: as ``BatchNorm``.
     """
 
     examples_first = True
@@ -218,10 +203,7 @@ class FilterResponseNorm(nn.Module):
         self.num_features, self.learn_eps = num_features, learn_eps
         self.weight = nn.Parameter(torch.ones(num_features))
         self.bias = nn.Parameter(torch.zeros(num_features))
-        if learn_eps:
-            self.eps = nn.Parameter(torch.full((num_features,), 1e-4))
-        else:
-            self.eps = eps
+        self.eps = nn.Parameter(torch.full((num_features,), 1e-4)) if learn_eps else eps
 
     @as_one_node
     def forward(self, x: Tensor) -> Tensor:

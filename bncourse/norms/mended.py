@@ -1,9 +1,9 @@
 """Batch normalization with other batch statistics: of a part of the batch, or corrected towards the running ones."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from bncourse.norms.batch import BatchNorm, FusedBatchNorm, newest
+from bncourse.norms.batch import BatchNorm, FusedBatchNorm, Running
 from bncourse.norms.checks import along, as_one_node, centred, check_finite, widened
 
 
@@ -33,11 +33,9 @@ class _GhostBatches:
 class GhostBatchNorm(_GhostBatches, BatchNorm):
     """Batch normalization of small parts of a large batch, each with its own statistics.
 
-    Arguments, shapes and buffers of ``BatchNorm``, and ``ghost_size``: how many examples are normalized together. A batch that
-    does not divide is split into nearly equal parts of at least that many; one that is smaller is one part. The running
-    statistics take in one part after the other. Evaluation is that of ``BatchNorm``.
-    Source: Hoffer, Hubara & Soudry 2017, Algorithm 1 (which keeps a running standard deviation; here, as in torch, it is the
-    unbiased variance).
+    As ``BatchNorm``, and ``ghost_size``: how many examples are normalized together. A batch that does not divide is split into
+    nearly equal parts of at least that many. The running statistics take in one part after the other.
+    Source: Hoffer, Hubara & Soudry 2017, Algorithm 1 (with a running standard deviation; here, as in torch, it is the variance).
     """
 
 
@@ -45,7 +43,7 @@ class FusedGhostBatchNorm(_GhostBatches, FusedBatchNorm):
     """``GhostBatchNorm`` on torch's fused kernel."""
 
 
-class BatchRenorm(nn.Module):
+class BatchRenorm(Running):
     """Batch renormalization: batch statistics, corrected so that training sees what evaluation will see.
 
         y = (x - mu_B) / sigma_B * r + d,    r = sigma_B / sigma  within [1/r_max, r_max],
@@ -56,31 +54,17 @@ class BatchRenorm(nn.Module):
     that is averaged. With r_max = 1, d_max = 0 this is batch normalization; the paper starts there for 5,000 steps and then
     relaxes slowly to 3 and 5: set the two attributes as training goes on.
     Shapes, ``momentum`` and errors as ``BatchNorm``. Source: Ioffe 2017, Algorithm 1.
-
-    Raises (in ``forward``, beyond what ``BatchNorm`` raises):
-        RuntimeError: in training mode, a forward pass that is repeated while the gradient is computed, as by
-            ``torch.utils.checkpoint``: the running statistics have moved on in between, and the gradient would be another's.
+    Raises (in ``forward``, beyond what ``BatchNorm`` raises) RuntimeError: in training mode, a forward pass that is repeated
+    while the gradient is computed, as by ``torch.utils.checkpoint``: the running statistics have moved on in between, and the
+    gradient would be another's.
     """
-
-    refuse_nonfinite = True
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, r_max: float = 3.0,
                  d_max: float = 5.0) -> None:
-        super().__init__()
         if r_max < 1 or d_max < 0:
             raise ValueError(f"r_max={r_max}, d_max={d_max}: corrections are clipped to [1/r_max, r_max] and [-d_max, d_max], "
                              "so r_max must be at least 1 and d_max at least 0")
-        self.num_features, self.eps, self.momentum, self.r_max, self.d_max = num_features, eps, momentum, r_max, d_max
-        self.weight = nn.Parameter(torch.ones(num_features))
-        self.bias = nn.Parameter(torch.zeros(num_features))
-        self.register_buffer("running_mean", torch.zeros(num_features))
-        self.register_buffer("running_std", torch.ones(num_features))
-        self.register_buffer("num_batches_tracked", torch.tensor(0))
-
-    def reset_running_stats(self) -> None:
-        self.running_mean.zero_()
-        self.running_std.fill_(1)
-        self.num_batches_tracked.zero_()
+        super().__init__(num_features, "running_std", eps=eps, momentum=momentum, r_max=r_max, d_max=d_max)
 
     @as_one_node
     def forward(self, x: Tensor) -> Tensor:
@@ -99,18 +83,6 @@ class BatchRenorm(nn.Module):
         else:
             x_hat = (wide - mu) / sigma
         return (x_hat * along(x, self.weight) + along(x, self.bias)).to(x.dtype)
-
-    @torch.no_grad()
-    def _update_running(self, mean: Tensor, std: Tensor, count: int) -> None:
-        self.num_batches_tracked += 1
-        if count == 0:
-            return
-        weight = newest(self, mean)
-        self.running_mean += weight * (mean - self.running_mean)
-        self.running_std += weight * (std - self.running_std)
-
-    def extra_repr(self) -> str:
-        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, r_max={self.r_max}, d_max={self.d_max}"
 
 
 def _check_first_time() -> None:

@@ -33,11 +33,9 @@ class CovariateNoise(nn.Module):
 
 def covariate_noise(x: Tensor, n_mu: float, n_sigma: float, r_mu: float, r_sigma: float,
                     seeds: Sequence[int] | None = None) -> Tensor:
-    """One draw of the noise of ``CovariateNoise`` applied to x of shape (N, C, ...).
-
-    ``seeds``: one for each of so many networks computed together, which have equal shares of the channels. What a network
-    draws then depends on its seed and on *one* number from the global generator, the same for all: not on its company.
-    """
+    """One draw of the noise of ``CovariateNoise`` applied to x, (N, C, ...). ``seeds``: one for each of so many networks computed
+    together, with equal shares of the channels. What each draws depends on its seed and on *one* number from the global
+    generator, the same for all: not on its company."""
     if seeds is not None:
         mu, sigma, m, s = _drawn(x, seeds)
         m = m.mul_(2 * r_mu).add_(mu.mul_(2 * n_mu).sub_(n_mu + r_mu))
@@ -79,14 +77,8 @@ def _noisy(layer: nn.Module, x: Tensor) -> Tensor:
     return covariate_noise(x, layer.n_mu, layer.n_sigma, layer.r_mu, layer.r_sigma, layer.noise_seeds)
 
 
-class NoisyBatchNorm(BatchNorm):
-    """Batch normalization, then ``CovariateNoise``, before the nonlinearity: the "noisy" BatchNorm of Santurkar et al.
-
-    A drop-in for ``BatchNorm`` with four more arguments; same parameters and buffers. In evaluation mode there is no
-    noise. Its running statistics were gathered while the layers *below* were noisy, so they do not describe the clean
-    network: recompute them (``train.recompute_statistics``) before judging one.
-    Source: Santurkar et al. 2018, Algorithm 1 (Appendix A).
-    """
+class _NoiseBehind:
+    """``CovariateNoise`` behind the batch normalization that it is mixed into."""
 
     noise_seeds: Sequence[int] | None = None
 
@@ -103,15 +95,14 @@ class NoisyBatchNorm(BatchNorm):
         return f"{super().extra_repr()}, {CovariateNoise.extra_repr(self)}"
 
 
-class FusedNoisyBatchNorm(FusedBatchNorm):
+class NoisyBatchNorm(_NoiseBehind, BatchNorm):
+    """Batch normalization, then ``CovariateNoise``, before the nonlinearity: the "noisy" BatchNorm of Santurkar et al.
+
+    A drop-in for ``BatchNorm`` with four more arguments; same parameters and buffers. Its running statistics were gathered
+    while the layers *below* were noisy: recompute them (``train.recompute_statistics``) before judging the clean network.
+    Source: Santurkar et al. 2018, Algorithm 1 (Appendix A).
+    """
+
+
+class FusedNoisyBatchNorm(_NoiseBehind, FusedBatchNorm):
     """``NoisyBatchNorm`` on torch's fused kernel."""
-
-    noise_seeds: Sequence[int] | None = None
-
-    def __init__(self, num_features: int, *args, n_mu: float = 0.5, n_sigma: float = 1.25, r_mu: float = 0.1,
-                 r_sigma: float = 0.1, **kwargs) -> None:
-        super().__init__(num_features, *args, **kwargs)
-        self.n_mu, self.n_sigma, self.r_mu, self.r_sigma = n_mu, n_sigma, r_mu, r_sigma
-
-    def forward(self, x: Tensor) -> Tensor:
-        return _noisy(self, super().forward(x))

@@ -22,6 +22,7 @@ def _other_axes(weight: Tensor, dim: int | Sequence[int]) -> list[int]:
 
 
 def _behind_members(dim: int | Sequence[int]) -> list[int]:
+    """The same axes of many weights along a new first axis, and that one."""
     return [0, *(axis + 1 if axis >= 0 else axis for axis in ([dim] if isinstance(dim, int) else dim))]
 
 
@@ -31,9 +32,7 @@ class WeightNorm(nn.Module):
     Twin of ``torch.nn.utils.parametrizations.weight_norm``, with the same parameters: ``original0`` is g, ``original1`` is v.
     ``dim`` is the axis of the outputs; ``None`` and, as there, -1 mean one length for the whole weight.
     Source: Salimans & Kingma 2016, equation 2.
-
-    Raises:
-        ValueError: a vector of zeros, which has no direction; one value for each output.
+    Raises ValueError: a vector of zeros, which has no direction; one value for each output.
     """
 
     normalizes_weights = True
@@ -58,7 +57,6 @@ class WeightNorm(nn.Module):
         return g, weight
 
     def stacked(self) -> "WeightNorm":
-        """The same for many weights of this shape along a new first axis."""
         if self.dim is None:
             raise ValueError("many weights together need a length each: use dim=0")
         return WeightNorm(_behind_members(self.dim))
@@ -73,9 +71,7 @@ class WeightStandardization(nn.Module):
     Source: Qiao et al. 2019, equation 7; meant to stand before a group normalization, which removes the scale again. Where
     nothing does, ``scaled=True`` multiplies by sqrt(2 / (1 - 1/pi)) / sqrt(fan_in), which keeps the variance in a ReLU network
     (Brock, De & Smith 2021, section 3; without their learned gain).
-
-    Raises:
-        ValueError: one input, of which nothing is left when its mean is taken off; an eps below zero.
+    Raises ValueError: one input, of which nothing is left when its mean is taken off; an eps below zero.
     """
 
     normalizes_weights = True
@@ -96,7 +92,6 @@ class WeightStandardization(nn.Module):
         return (scale * rest / torch.sqrt(var + self.eps)).to(weight.dtype)
 
     def stacked(self) -> "WeightStandardization":
-        """The same for many weights of this shape along a new first axis."""
         return WeightStandardization(self.eps, self.scaled, _behind_members(self.dim))
 
     def extra_repr(self) -> str:

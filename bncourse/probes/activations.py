@@ -27,10 +27,8 @@ def nonlinearity_inputs(net: nn.Module, x: Tensor) -> dict[int, Tensor]:
     For a ``Stack``, x is (M, B, features). A plain MLP takes (B, features) and counts as M = 1. Any network whose
     nonlinearities are children called ``act1``, ``act2``, … will do, each called once, in whatever order; of an image or a
     sequence, every position counts as an example. Which axis then holds the units is that of the layer or normalizer before.
-
-    Raises:
-        ValueError: no child of such a name, one under two names, one that is not called exactly once; z of three axes or more
-            behind nothing that says which are the units.
+    Raises ValueError: no child of such a name, one under two names, one that is not called exactly once; z of three axes or
+    more behind nothing that says which are the units.
     """
     layers = getattr(net, "layers", net) if isinstance(net, (Alone, Stack)) else net
     listened = activations(layers)

@@ -66,9 +66,7 @@ class Start:
 
     def check(self, before: Tensor, after: Tensor) -> None:
         """Refuse losses that differ though the weights were the same.
-
-        Raises:
-            ValueError: says what may have changed.
+        Raises ValueError: says what may have changed.
         """
         close = 1e3 * torch.finfo(before.dtype).eps
         if not torch.allclose(before, after, rtol=close, atol=close, equal_nan=True):

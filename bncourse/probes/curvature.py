@@ -34,10 +34,8 @@ def top_eigenvalue(net: nn.Module, loss: Callable[[nn.Module], Tensor], iteratio
         A row per member: ``sharpness``, the eigenvalue; ``sharpness_error``, a bound on how far the nearest eigenvalue is;
         ``lowest``, the smallest eigenvalue found (a rough one); ``converged``; ``iterations`` used. Where loss or gradient are
         not finite, ``sharpness`` and ``sharpness_error`` are infinite and it has not converged.
-
-    Raises:
-        ValueError: nothing requires a gradient, the loss depends on nothing that does, a loss that is not one number (for each
-            member), no iteration; hooks on parameters that change gradients; torch's weight_norm.
+    Raises ValueError: nothing requires a gradient, the loss depends on nothing that does, a loss that is not one number (for
+    each member), no iteration; hooks on parameters that change gradients; torch's weight_norm.
     """
     if iterations < 1:
         raise ValueError(f"iterations={iterations}: give at least one")

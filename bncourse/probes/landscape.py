@@ -42,11 +42,9 @@ def along_gradient(net: nn.Module, loss: Callable[[nn.Module], Tensor], step_siz
         beta of the paper is the maximum over s); ``start_loss`` and ``gradient_norm``, L and ‖∇L‖ at theta; ``diverged``: loss
         or gradient is not finite, and then all three measures are infinite. With a zero gradient there is no direction to
         walk in: ``beta`` is NaN, undefined.
-
-    Raises:
-        ValueError: nothing requires a gradient, the loss depends on nothing that does, a loss that is not one number (for each
-            member), no step sizes, a step size that is not a positive number; a network that is not the same function in every
-            pass (``again.Start``), or whose gradients are changed by hooks on its parameters.
+    Raises ValueError: nothing requires a gradient, the loss depends on nothing that does, a loss that is not one number (for
+    each member), no step sizes, a step size that is not a positive number; a network that is not the same function in every
+    pass (``again.Start``), or whose gradients are changed by hooks on its parameters.
     """
     line = Line(net, loss)
     members = line.members

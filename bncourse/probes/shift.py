@@ -53,11 +53,9 @@ def shift(net: nn.Module, x: Tensor, y: Tensor, lr: float | Tensor, loss: Callab
         ``relative``, that divided by ‖G‖; ``cosine`` of the angle between the two (ideal 1); ``diverged``: G or G_prime is
         not finite (then ``l2`` and ``relative`` are infinite). A zero gradient has no direction: ``relative`` and ``cosine``
         are NaN there. Layers that the loss does not depend on have zero gradients, and come last.
-
-    Raises:
-        ValueError: no layer, an unknown layer name, nothing that requires a gradient, a loss that is not one number, as many
-            learning rates as there are no members, a network that is not the same function in every pass (``again.Start``).
-        TypeError: x is not one tensor; without ``loss``, the outputs are not.
+    Raises ValueError: no layer, an unknown layer name, nothing that requires a gradient, a loss that is not one number, as many
+    learning rates as there are no members, a network that is not the same function in every pass (``again.Start``). TypeError:
+    x is not one tensor; without ``loss``, the outputs are not.
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be one tensor, got {type(x).__name__}; put a network of several inputs into a module that takes "
