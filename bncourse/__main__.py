@@ -1,7 +1,6 @@
 """`python -m bncourse` (and the `bncourse` script): doctor, student, tidy, grade, reproduce.
 
-What a person can put right is one line on standard error and exit code 2, never a traceback.
-"""
+What a person can put right is one line on standard error and exit code 2, never a traceback."""
 
 from contextlib import contextmanager
 from datetime import datetime
@@ -10,19 +9,14 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(
-    help="The course's own tools: is everything there, student notebooks, grading, the experiments at full scale.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(help="The course's own tools: is everything there, student notebooks, grading, the experiments at full scale.",
+                  no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 @contextmanager
 def plainly():
     """Turns an error that says what to do into one line and exit code 2."""
     from .grading.feedback import GradingError
-
     try:
         yield
     except Exception as error:
@@ -40,7 +34,6 @@ def plainly():
 def doctor() -> None:
     """Say what the course needs and whether it is there."""
     from .doctor import doctor as examine
-
     if not examine():
         raise typer.Exit(1)
 
@@ -52,7 +45,6 @@ def student(
 ) -> None:
     """Write the student notebooks from the masters."""
     from .grading.masters import regenerate
-
     with plainly():
         changed = regenerate(folder, check)
     for path in changed:
@@ -71,12 +63,8 @@ def tidy(
 ) -> None:
     """Take results and an editor's traces out of notebooks, as they are kept in git."""
     from .grading.masters import tidy
-
-    paths = notebooks or sorted(path for folder in ("book", "exercises") for path in Path(folder).rglob("*.ipynb"))
-    changed = []
-    for path in paths:
-        if ".ipynb_checkpoints" in path.parts:
-            continue
+    paths, changed = notebooks or sorted(path for folder in ("book", "exercises") for path in Path(folder).rglob("*.ipynb")), []
+    for path in [path for path in paths if ".ipynb_checkpoints" not in path.parts]:
         try:
             changed += [path] if tidy(path, check) else []
         except (OSError, ValueError) as error:
@@ -107,16 +95,13 @@ def grade(
     """Grade every notebook in a folder. Linux only; student code runs in a sandbox (bubblewrap)."""
     import time
     from collections import Counter
-
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
     with plainly():
         from .grading.batch import grade as grade_folder
         from .grading.checks import load
         from .grading.report import misconceptions, write_pages
         from .grading.table import read_marks
-
         # Read before an hour of grading, so that a mistake in it is known at once.
         marks = read_marks(manual, load(exercise).QUESTIONS) if manual else []
         columns = TextColumn("grading"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
@@ -129,19 +114,8 @@ def grade(
                 graded.extend([row] if row else [])
                 bar.update(task, completed=done, total=of)
 
-            table = grade_folder(
-                exercise,
-                folder,
-                csv,
-                jobs=jobs,
-                seed=seed,
-                timeout=timeout,
-                retry=retry,
-                unsafe=unsafe,
-                question=question,
-                due=due,
-                progress=progress,
-            )
+            table = grade_folder(exercise, folder, csv, jobs=jobs, seed=seed, timeout=timeout, retry=retry, unsafe=unsafe,
+                                 question=question, due=due, progress=progress)
         seconds = time.monotonic() - started
         for mark in table.merge(marks):
             typer.echo(f"bncourse: {manual}, line {mark.line}: nothing was handed in by {mark.student!r}", err=True)
@@ -172,7 +146,6 @@ def gradescope(
     """Write the zip that Gradescope takes as the autograder of an exercise."""
     with plainly():
         from .grading.gradescope import write_zip
-
         typer.echo(f"wrote {write_zip(exercise, out)}: upload it as the assignment's autograder")
 
 
@@ -193,7 +166,6 @@ def reproduce(
     """Do an experiment of the book again at a larger scale. Stopped at any moment, it goes on where it was."""
     with plainly():
         from .reproduce import command
-
         command(name, record=record, dry_run=dry_run, scale=scale, data=data, out=out, device=device, precision=precision, seeds=seeds,
                 jobs=jobs, dask=dask)
 

@@ -1,9 +1,7 @@
 """A claim is written down before the run and judged after it.
 
-A claim says who said it, what is measured, and on which side of which threshold it should fall. The run supplies one number
-per seed; the interval over seeds gives the verdict. Each chapter also says which verdict it was written for. When the
-measurement stops agreeing, the notebook fails, because its prose has become false.
-"""
+A claim says who said it, what is measured, and on which side of which threshold it should fall; the interval over seeds gives the
+verdict. Where that is not the one that the chapter was written for, the notebook fails: its prose has become false."""
 
 import math
 from collections.abc import Sequence
@@ -25,6 +23,20 @@ strict = True
 judged: dict[str, "Verdict"] = {}
 
 
+class Shown:
+    """HTML for the page, the same in plain words, and what it tells the build of the book."""
+
+    def __init__(self, html: str, plain: str = "", **told) -> None:
+        self.html, self.plain, self.told = html, plain, told
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        return {"text/html": self.html, "text/plain": self.plain} | ({MIME: self.told} if self.told else {})
+
+    def show(self) -> None:
+        from IPython.display import display
+        display(self)
+
+
 class VerdictChanged(AssertionError):
     """The measurement no longer gives the verdict that the chapter was written for."""
 
@@ -41,10 +53,8 @@ class Interval:
 
 def interval(values: Sequence[float], ratio: bool = False, level: float = 0.95) -> Interval:
     """The mean of one number per seed, with its ``level`` confidence interval.
-    Raises ValueError: fewer than two values, or one that is not finite (for a ratio: not positive).
-    """
+    Raises ValueError: fewer than two values, or one that is not finite (for a ratio: not positive)."""
     from scipy import stats
-
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(f"an interval needs one number from each of at least 2 seeds, got shape {values.shape}")
@@ -52,8 +62,7 @@ def interval(values: Sequence[float], ratio: bool = False, level: float = 0.95) 
         bad = np.flatnonzero(~usable).tolist()
         raise ValueError(f"seeds number {bad} gave {values[bad].tolist()}; an average would hide that: "
                          "count such runs and report a rate instead")
-    if ratio:
-        values = np.log(values)
+    values = np.log(values) if ratio else values
     mean, n = values.mean(), len(values)
     half = stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
     ends = (mean, mean - half, mean + half)
@@ -65,9 +74,8 @@ def _usable(values: np.ndarray, ratio: bool) -> np.ndarray:
 
 
 def per_seed(frame, y: str, **where) -> np.ndarray:
-    """One number per seed: column ``y`` of the rows that match ``where``, in order of seed, ready to subtract or divide.
-    Raises ValueError: no row, or more than one for some seed; names what still has to be picked.
-    """
+    """One number per seed: column ``y`` of the rows that match ``where``, in order of seed.
+    Raises ValueError: no row, or more than one for some seed; names what still has to be picked."""
     rows = frame
     for column, value in where.items():
         rows = rows[rows[column] == value]
@@ -84,14 +92,12 @@ class Claim:
 
     Args:
         id: unique in the book, lower-case-with-dashes.
-        says: the sentence, as somebody states it.
-        source: who, where (figure, section).
+        says, source: the sentence, as somebody states it; who, where (figure, section).
         effect: what is measured, one number per seed, in words.
         above, below: give one: the claim predicts the effect on that side of this threshold.
         ratio: the effect is a quotient (its mean is geometric); otherwise a difference or a level.
         unit: printed behind the numbers; "points" and "%" print hundredths.
-        evidence: for the map of the argument, (suspect, kind of evidence, "for" or "against"), if it has a place there.
-    """
+        evidence: for the map of the argument, (suspect, kind of evidence, "for" or "against"), if it has a place there."""
 
     id: str
     says: str
@@ -117,8 +123,7 @@ class Claim:
         """What one number per seed says: **supported** when the whole interval lies on the predicted side of the threshold,
         **contradicted** when it lies wholly on the other, else **inconclusive**. Seeds without a finite number (runs that blew
         up) are left out and counted; with fewer than five others the claim is inconclusive.
-        Raises ValueError: fewer than five seeds, or an unknown verdict expected.
-        """
+        Raises ValueError: fewer than five seeds, or an unknown verdict expected."""
         if expect not in VERDICTS:
             raise ValueError(f"claim {self.id!r}: expect={expect!r}; a verdict is one of {', '.join(VERDICTS)}")
         values = np.asarray(list(values), dtype=float)
@@ -135,10 +140,8 @@ class Claim:
 
     def judge(self, values: Sequence[float], expect: str = "supported", card: bool = True) -> "Verdict":
         """Give the ``verdict`` on one number per seed, and show it as a card unless told not to.
-        Raises VerdictChanged: the verdict is not the one expected (after the card is shown). Where "inconclusive" is expected,
-        a mean within 2.5 half-widths of the threshold is near enough: other seeds would decide it otherwise. ValueError: as
-        ``verdict``.
-        """
+        Raises VerdictChanged: the verdict is not the one expected (after the card is shown). Where "inconclusive" is expected, a
+        mean within 2.5 half-widths of the threshold is near enough. ValueError: as ``verdict``."""
         verdict = self.verdict(values, expect)
         judged[self.id] = verdict
         if card:
@@ -146,8 +149,8 @@ class Claim:
         if strict and not verdict.as_expected():
             raise VerdictChanged(
                 f"claim {self.id!r} is {verdict.word} here ({verdict.effect_text()}, {verdict.effect.seeds} seeds; predicted "
-                f"{verdict.prediction_text()}), but this chapter was written for {expect!r}: its prose is no longer true. "
-                "Find out what changed (data, seeds, versions, code), then change the chapter, not the threshold")
+                f"{verdict.prediction_text()}), but this chapter was written for {expect!r}: its prose is no longer true. Find "
+                "out what changed (data, seeds, versions, code), then change the chapter, not the threshold")
         return verdict
 
 
@@ -177,8 +180,7 @@ class Verdict:
         return f"{mean} [{low}, {high}]{self._unit()}"
 
     def prediction_text(self) -> str:
-        side = "below" if self.claim.above is None else "above"
-        return f"{side} {self._threshold_text()}"
+        return f"{'below' if self.claim.above is None else 'above'} {self._threshold_text()}"
 
     def _threshold_text(self) -> str:
         scaled = self._scaled(self.claim.threshold)
@@ -191,21 +193,17 @@ class Verdict:
     def _scaled(self, x: float) -> float:
         return x * 100 if self.claim.unit in ("points", "%") else x
 
-    def show(self) -> None:
-        from IPython.display import display
-
-        display(self)
+    show = Shown.show
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         return {"text/html": self.html(), "text/plain": self.text(), MIME: {"claims": [self.data()]}}
 
     def data(self) -> dict:
-        """All of it in plain values, for the build of the book."""
-        # JSON has no word for a run that blew up: null.
+        """All of it in plain values, for the build of the book. JSON has no word for a run that blew up: null."""
         effect = {name: x if math.isfinite(x) else None for name, x in asdict(self.effect).items()}
         return asdict(self.claim) | effect | {
-            "verdict": self.word, "expected": self.expected, "as_expected": self.as_expected(), "left_out": self.left_out, "effect_text": self.effect_text(),
-            "prediction_text": self.prediction_text(), "picture": picture(self),
+            "verdict": self.word, "expected": self.expected, "as_expected": self.as_expected(), "left_out": self.left_out,
+            "effect_text": self.effect_text(), "prediction_text": self.prediction_text(), "picture": picture(self),
             "values": [x if math.isfinite(x) else None for x in self.values]}
 
     def seeds_text(self) -> str:
@@ -232,7 +230,8 @@ def sentence(text: str) -> str:
 
 
 def picture(*verdicts: Verdict, width: int = 240) -> str:
-    """Intervals drawn against their threshold, one below the other, the predicted side shaded; on a logarithmic axis for a ratio."""
+    """Intervals drawn against their threshold, one below the other, the predicted side shaded; on a logarithmic axis for a
+    ratio."""
     shown = [verdict for verdict in verdicts if np.isfinite([verdict.effect.mean, verdict.effect.low, verdict.effect.high]).all()]
     if not shown:
         return ""
@@ -248,15 +247,11 @@ def picture(*verdicts: Verdict, width: int = 240) -> str:
                    f'<circle class="claim-mean" cx="{mean}" cy="{y}" r="4"/></g>'
                    for one, low, mean, high in zip(shown, places[0::3], places[1::3], places[2::3])
                    for y in [9 + 18 * verdicts.index(one)])
-    words = " ".join(f"The interval lies {_lies(one)} the threshold: {escape(one.prediction_text())}." for one in shown)
+    lies = {"supported": "on the predicted side of", "contradicted": "on the other side of", "inconclusive": "across"}
+    words = " ".join(f"The interval lies {lies[one.word]} the threshold: {escape(one.prediction_text())}." for one in shown)
     return (f'<svg class="claim-picture" role="img" viewBox="0 0 {width} {height}" width="{width}" height="{height}" aria-label="{words}">'
             f'<rect class="claim-side" x="{start}" y="0" width="{round(end - start, 1)}" height="{height}"/>'
             f'<path class="claim-threshold" d="M{at} 0v{height}"/>{rows}</svg>')
-
-
-def _lies(verdict: Verdict) -> str:
-    return {"supported": "on the predicted side of", "contradicted": "on the other side of",
-            "inconclusive": "across"}[verdict.word]
 
 
 def honest(mean: float, *ends: float) -> list[str]:

@@ -1,8 +1,7 @@
 """The data sets, as tensors on the device. ``digits`` ships with scikit-learn and needs no network.
 
-The larger two are looked for in ``$BNCOURSE_DATA``, then where Debian's ``dataset-fashion-mnist`` puts them, then in the
-cache, into which they are downloaded once (``download.fetch``).
-"""
+The others are looked for in ``$BNCOURSE_DATA``, where Debian's ``dataset-fashion-mnist`` puts them, and in the cache, into which
+they are downloaded once (``download.fetch``)."""
 
 import gzip
 import hashlib
@@ -13,7 +12,7 @@ import os
 import pickle
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,9 +52,9 @@ CIFAR_JPEG = "cifar10-jpeg.npz"  # all images as JPEG, joined, with offsets and 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set, as a rule of classification. ``x_*`` is float32, (N, features) or (N, channels, H, W), with pixels in 0…1 centred by the
-    training mean of each pixel (channel, for images in colour); ``y_*`` is int64, (N,). Where ``y_*`` is floating point,
-    (N, outputs), the task is regression instead, and ``classes`` is the number of outputs."""
+    """A data set, as a rule of classification. ``x_*`` is float32, (N, features) or (N, channels, H, W), with pixels in 0…1
+    centred by the training mean of each pixel (channel, for images in colour); ``y_*`` is int64, (N,). Where ``y_*`` is floating
+    point, (N, outputs), the task is regression instead, and ``classes`` is the number of outputs."""
 
     name: str
     x_train: Tensor
@@ -73,9 +72,7 @@ class Data:
 def load(name: str = "digits", device: str = "cpu") -> Data:
     """Load ``digits`` (1,437 + 360 images, 8×8), ``fashion-mnist`` (60,000 + 10,000, 28×28) or ``cifar10`` (50,000 +
     10,000, 3×32×32). The first two come flat.
-    Raises ValueError: an unknown name. RuntimeError: data neither at hand nor downloadable; says where it looked and what to
-    do.
-    """
+    Raises ValueError: an unknown name. RuntimeError: data neither at hand nor downloadable; says what to do."""
     loaders = dict(zip(NAMES, (_digits, _fashion_mnist, _cifar10)))
     if name not in loaders:
         raise ValueError(f"unknown data set {name!r}; there are {', '.join(NAMES)}")
@@ -90,9 +87,8 @@ def load(name: str = "digits", device: str = "cpu") -> Data:
 
 def as_images(data: Data, size: int | None = None) -> Data:
     """The same data with x as (N, channels, height, width); flat examples are taken for square grey images. ``size`` shrinks
-    height and width to it by averaging, which a convolutional network on a CPU is grateful for.
-    Raises ValueError: flat examples that are not square; a ``size`` that does not divide the height and width.
-    """
+    height and width to it by averaging.
+    Raises ValueError: flat examples that are not square; a ``size`` that does not divide the height and width."""
     def reshape(x: Tensor) -> Tensor:
         if x.dim() == 2:
             side = math.isqrt(x.shape[1])
@@ -118,14 +114,12 @@ def linear_map(width: int = 10, examples: int = 1000, seed: int = 0, condensed: 
                dtype: torch.dtype = torch.float32) -> Data:
     """Regression onto a random linear map: x ~ N(0, I) of ``width`` values and y = A x, the entries of A from N(0, 1).
 
-    The task of the deep linear network of Santurkar et al. 2018, Appendix A. ``train`` takes the squared error, summed over
-    outputs and averaged over examples; a learning rate for the *sum* over 1000 examples is 1000 times larger here.
+    The task of the deep linear network of Santurkar et al. 2018, Appendix A. ``train`` takes the squared error, averaged over
+    examples; a learning rate for the *sum* over 1000 examples is 1000 times larger here.
 
-    ``condensed`` replaces the examples by ``width`` + 1 points of exactly the same mean and covariance. To a network of
-    linear layers, with or without batch normalization, the two are the same task: predictions, batch statistics and losses
-    are functions of mean and covariance only, so every loss and every gradient is equal (full batch), at a hundredth of the
-    work. Not for networks with a nonlinearity, noise, or an lp norm other than p = 2.
-    """
+    ``condensed`` replaces the examples by ``width`` + 1 points of exactly the same mean and covariance. For a network of linear
+    layers, with or without batch normalization, every loss and every gradient (full batch) is a function of those, and so the
+    same, at a hundredth of the work. Not for networks with a nonlinearity, noise, or an lp norm other than p = 2."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(examples, width, generator=generator, dtype=torch.float64)
     A = torch.randn(width, width, generator=generator, dtype=torch.float64)
@@ -140,17 +134,16 @@ def linear_map(width: int = 10, examples: int = 1000, seed: int = 0, condensed: 
 
 
 def cache_dir() -> Path:
-    """The folder for downloads: ``$BNCOURSE_DATA`` or the user's cache. Made when missing, and tried by writing to it.
-    Raises RuntimeError: it cannot be written to.
-    """
+    """The folder for downloads: ``$BNCOURSE_DATA`` or the user's cache. Made when missing.
+    Raises RuntimeError: it cannot be written to."""
     folder = _own() or _cache()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise RuntimeError(f"cannot write to the data folder {folder} ({error.strerror or error}); set BNCOURSE_DATA to a "
-                           "folder you may write to, or to one that holds the files already") from error
+        raise RuntimeError(f"cannot write to the data folder {folder} ({error.strerror or error}); set BNCOURSE_DATA to a folder "
+                           "you may write to, or to one that holds the files already") from error
     return folder
 
 
@@ -158,24 +151,25 @@ def to_download(name: str) -> int:
     """How many bytes ``load(name)`` would download: 0 where it needs no network."""
     if name == "digits" or (name == "cifar10" and (_in_place(CIFAR_FOLDER) or _in_place(CIFAR_JPEG))):
         return 0
-    files = FASHION_FILES if name == "fashion-mnist" else (CIFAR_FILE,)
-    return sum(file.size for file in files if not _in_place(file.name))
+    return sum(file.size for file in _files(name) if not _in_place(file.name))
 
 
 def origin(name: str) -> str:
     """What the data behind ``load(name)`` are, for a provenance: the published ones, or which copy."""
     if name == "digits":
         return "as they come with scikit-learn"
-    if name == "cifar10" and not _in_place(CIFAR_FOLDER) and not _in_place(CIFAR_FILE.name) and _in_place(CIFAR_JPEG):
-        return "CIFAR-10, JPEG re-encoded copy: not the pixels of the official archive"
     if name == "cifar10" and (folder := _in_place(CIFAR_FOLDER)):
         same = all(hashlib.md5((folder / part).read_bytes()).hexdigest() == md5 for part, md5 in CIFAR_PARTS.items())
         return "the published files" if same else "CIFAR-10, a copy whose files are not the published ones"
-    files = FASHION_FILES if name == "fashion-mnist" else (CIFAR_FILE,)
-    found = [_in_place(file.name) for file in files]
-    if all(path and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256 for path, file in zip(found, files)):
-        return "the published files"
-    return "a copy that was in place, not the published files"
+    if name == "cifar10" and not _in_place(CIFAR_FILE.name) and _in_place(CIFAR_JPEG):
+        return "CIFAR-10, JPEG re-encoded copy: not the pixels of the official archive"
+    found = [(_in_place(file.name), file.sha256) for file in _files(name)]
+    same = all(path and hashlib.sha256(path.read_bytes()).hexdigest() == sha256 for path, sha256 in found)
+    return "the published files" if same else "a copy that was in place, not the published files"
+
+
+def _files(name: str) -> Sequence[File]:
+    return FASHION_FILES if name == "fashion-mnist" else (CIFAR_FILE,)
 
 
 def _own() -> Path | None:
@@ -185,13 +179,11 @@ def _own() -> Path | None:
 
 def _cache() -> Path:
     import pooch
-
     return Path(pooch.os_cache("bncourse"))
 
 
 def _places() -> Iterator[Path]:
-    if own := _own():
-        # In a folder of many data sets each has its own: as Debian, then as torchvision names it.
+    if own := _own():  # In a folder of many data sets each has its own: as Debian, then as torchvision names it.
         yield from (own, own / "fashion-mnist", own / "FashionMNIST" / "raw")
     yield DEBIAN_FASHION
     yield _cache()  # Last, because it asks for pooch, which a machine that has the files may lack.
@@ -199,11 +191,8 @@ def _places() -> Iterator[Path]:
 
 def _in_place(name: str) -> Path | None:
     """A file or folder somebody put where we look, plain or gzipped."""
-    for folder in _places():
-        for candidate in (folder / name, folder / name.removesuffix(".gz")):
-            if candidate.exists():
-                return candidate
-    return None
+    paths = (folder / one for folder in _places() for one in (name, name.removesuffix(".gz")))
+    return next((path for path in paths if path.exists()), None)
 
 
 @contextmanager
@@ -213,8 +202,8 @@ def _reading(path: Path):
         yield path
     except Exception as error:
         said = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise RuntimeError(f"{path} is damaged or not what its name says ({said}); delete it, and it is downloaded again, or "
-                           "put a good copy in its place") from error
+        raise RuntimeError(f"{path} is damaged or not what its name says ({said}); delete it, and it is downloaded again, or put "
+                           "a good copy in its place") from error
 
 
 def _digits() -> tuple[np.ndarray, ...]:
@@ -230,12 +219,8 @@ def _digits() -> tuple[np.ndarray, ...]:
     # One split for everybody: seeds of the course vary the network and its batches, never what it is tested on. The order is
     # that of train_test_split(..., test_size=360, stratify=labels, random_state=0); a test compares.
     order = np.load(Path(__file__).with_name("digits_order.npy"))
-    train, test = values[order[:-360]], values[order[-360:]]
-    return _grey(train), train[:, 64], _grey(test), test[:, 64]
-
-
-def _grey(values: np.ndarray) -> np.ndarray:
-    return (values[:, :64] / 16).astype(np.float32)
+    pixels, labels = (values[:, :64] / 16).astype(np.float32)[order], values[order, 64]
+    return pixels[:-360], labels[:-360], pixels[-360:], labels[-360:]
 
 
 def _idx(path: Path) -> np.ndarray:
@@ -246,13 +231,8 @@ def _idx(path: Path) -> np.ndarray:
 
 
 def _fashion_mnist() -> tuple[np.ndarray, ...]:
-    x_train, y_train, x_test, y_test = (_idx(_in_place(file.name) or fetch(file, FASHION_MIRRORS, cache_dir()))
-                                        for file in FASHION_FILES)
-    return _flat(x_train), y_train, _flat(x_test), y_test
-
-
-def _flat(images: np.ndarray) -> np.ndarray:
-    return images.reshape(len(images), -1).astype(np.float32) / 255
+    found = (_idx(_in_place(file.name) or fetch(file, FASHION_MIRRORS, cache_dir())) for file in FASHION_FILES)
+    return tuple(one if one.ndim == 1 else one.reshape(len(one), -1).astype(np.float32) / 255 for one in found)
 
 
 def _cifar10() -> tuple[np.ndarray, ...]:
@@ -268,14 +248,10 @@ def _cifar10() -> tuple[np.ndarray, ...]:
                 batches = {part: pickle.load(archive.extractfile(f"{CIFAR_FOLDER}/{part}"), encoding="latin1")
                            for part in CIFAR_PARTS}
 
-        def images(parts):
-            return np.concatenate([batches[part]["data"] for part in parts]).reshape(-1, 3, 32, 32).astype(np.float32) / 255
-
-        def labels(parts):
-            return np.concatenate([batches[part]["labels"] for part in parts])
-
         *train, test = CIFAR_PARTS
-        return _whole(images(train), labels(train), images([test]), labels([test]))
+        joined = [np.concatenate([batches[part][what] for part in parts])
+                  for parts in (train, [test]) for what in ("data", "labels")]
+        return _whole(*(one if one.ndim == 1 else one.reshape(-1, 3, 32, 32).astype(np.float32) / 255 for one in joined))
 
 
 def _cifar10_jpeg(path: Path) -> tuple[np.ndarray, ...]:
@@ -296,11 +272,9 @@ def _cifar10_jpeg(path: Path) -> tuple[np.ndarray, ...]:
 
 
 def _whole(x_train, y_train, x_test, y_test) -> tuple[np.ndarray, ...]:
-    """Images of 3×32×32, and a label of 0 to 9 for each.
-    Raises ValueError: says what is missing.
-    """
+    """Images of 3×32×32, and a label of 0 to 9 for each. Raises ValueError: says what is missing."""
     for x, y in ((x_train, y_train), (x_test, y_test)):
         if x.shape != (len(y), 3, 32, 32) or y.ndim != 1 or not np.isin(y, range(10)).all():
-            raise ValueError(f"it has images of shape {x.shape} and labels of shape {y.shape}, {y.min()} to {y.max()}; an image of "
-                             "3×32×32 and a label of 0 to 9 belong together")
+            raise ValueError(f"it has images of shape {x.shape} and labels of shape {y.shape}, {y.min()} to {y.max()}; an image "
+                             "of 3×32×32 and a label of 0 to 9 belong together")
     return x_train, y_train, x_test, y_test

@@ -1,8 +1,10 @@
 """Is everything here that the course needs? One line a question."""
 
 import importlib
+import os
 import platform
 import sys
+from pathlib import Path
 
 NEEDED = ("torch", "numpy", "pandas", "sklearn", "matplotlib", "ipywidgets", "nbformat", "jinja2", "pooch", "requests",
           "filelock", "joblib", "typer", "rich")
@@ -41,23 +43,17 @@ def _packages() -> str:
 
 def _device() -> str:
     import torch
-
-    if torch.cuda.is_available():
-        return f"cuda: {torch.cuda.get_device_name()}"
-    return "cpu (no GPU seen; every chapter runs without one)"
+    here = torch.cuda.is_available()
+    return f"cuda: {torch.cuda.get_device_name()}" if here else "cpu (no GPU seen; every chapter runs without one)"
 
 
 def _threads() -> str:
-    import os
-
     import torch
-
     return f"{torch.get_num_threads()} for torch, {os.cpu_count()} cores; chapters use one on the CPU"
 
 
 def _data() -> str:
     from bncourse import data
-
     loaded = data.load("digits")
     found = [f"digits: {len(loaded.x_train)} + {len(loaded.x_test)} images"]
     for name in data.NAMES[1:]:
@@ -68,28 +64,21 @@ def _data() -> str:
 
 def _cache() -> str:
     from bncourse import data
-
     return f"{data.cache_dir()} is writable"
 
 
 def _widgets() -> str:
     import ipywidgets
     import matplotlib
-
     matplotlib.use("agg", force=False)
     from matplotlib.figure import Figure
-
     from bncourse.widgets import explore
-
     explore(lambda n: Figure(figsize=(1, 1)), alt="an empty test picture {n}", n=[1, 2]).live()
     return f"ipywidgets {ipywidgets.__version__} draws and slides"
 
 
 def _course() -> str:
-    from pathlib import Path
-
     from bncourse.provenance import PACKAGE, checkout_around
-
     here = checkout_around(Path.cwd())
     if here and here / "bncourse" != PACKAGE:
         raise RuntimeError(f"{PACKAGE} is imported, and not {here / 'bncourse'}, where you are: run it as python -m bncourse in "
@@ -100,7 +89,6 @@ def _course() -> str:
 def _grader() -> str:
     from bncourse.grading.feedback import GradingError
     from bncourse.grading.sandbox import check_sandbox
-
     try:
         check_sandbox(unsafe=False)
     except GradingError as error:
@@ -108,42 +96,5 @@ def _grader() -> str:
     return "bubblewrap holds students' code"
 
 
-def _browser() -> str:
-    try:
-        return f"{find_chromium()} starts"
-    except RuntimeError as error:
-        return f"only for the tests of the pages: {error}"
-
-
-CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-                  "--disable-sync"]
-
-
-def find_chromium() -> str:
-    """The path of a Chromium that starts: Ubuntu has one on the path that does nothing but ask for a snap.
-    Raises RuntimeError: none does; why, and what to install.
-    """
-    import shutil
-    import subprocess
-    import tempfile
-
-    said = []
-    for path in filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
-        # A folder that the browser may still be writing to when it has answered.
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            asked = [path, "--headless", *CHROMIUM_FLAGS, f"--user-data-dir={folder}", "--dump-dom", "data:text/html,it-starts"]
-            try:
-                done = subprocess.run(asked, capture_output=True, encoding="utf-8", errors="replace", timeout=120)
-            except (OSError, subprocess.TimeoutExpired) as error:
-                said.append(f"{path} does not start ({error})")
-                continue
-        if "it-starts" in done.stdout:
-            return path
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()] or [f"exit code {done.returncode}"]
-        said.append(f"{path} does not start ({lines[-1].strip()})")
-    raise RuntimeError(f"{'; '.join(said) or 'no Chromium is installed'}. On Debian: sudo apt install chromium. On Ubuntu, where "
-                       "that is a snap: sudo snap install chromium, or install Google Chrome")
-
-
 CHECKS = {"python": _python, "packages": _packages, "course": _course, "device": _device, "threads": _threads, "data": _data,
-          "cache": _cache, "widgets": _widgets, "grader": _grader, "browser": _browser}
+          "cache": _cache, "widgets": _widgets, "grader": _grader}

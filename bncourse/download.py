@@ -1,9 +1,7 @@
 """One file from any of several servers, whatever they do: ``fetch``.
 
-Servers hang, trickle, cut off, and send a web page where the file should be; the one of CIFAR-10 takes an hour on some
-days. So nothing counts as there before pooch has checked its hash, what has come is kept in ``NAME.part`` for the next
-server or the next try, and silence has an end.
-"""
+Servers hang, trickle, cut off, and send a web page where the file should be. So nothing counts as there before pooch has checked
+its hash, what has come is kept in ``NAME.part`` for the next server or the next try, and silence has an end."""
 
 import os
 import queue
@@ -31,19 +29,17 @@ class File:
 
 
 class ServerError(Exception):
-    """What a server did wrong. The next one may do it right."""
+    """What a server did wrong."""
 
 
 class CutOff(ServerError):
-    """The connection ended early. The same server may well send the rest."""
+    """The connection ended early: the same server may well send the rest."""
 
 
 def fetch(file: File, mirrors: tuple[str, ...], folder: Path) -> Path:
     """Download ``file`` from the first of ``mirrors`` (addresses of folders, ending in a slash) that has it, into ``folder``.
-    Raises RuntimeError: no server had it, the disk did not take it, or another process hangs; says which and what to do.
-    """
+    Raises RuntimeError: no server had it, the disk did not take it, or another process hangs; says which and what to do."""
     import pooch
-
     pooch.get_logger().setLevel("WARNING")  # A chapter prints nothing on standard error.
     part, tried = folder / f"{file.name}.part", []
     try:
@@ -60,25 +56,19 @@ def fetch(file: File, mirrors: tuple[str, ...], folder: Path) -> Path:
                         # pooch checks the hash and moves the file to its name in one step; or deletes it and complains.
                         return Path(pooch.retrieve(mirror + file.name, f"sha256:{file.sha256}", file.name, folder,
                                                    downloader=download))
-                    except CutOff as error:
-                        reason, again = error, _size(part) > had
                     except ServerError as error:
-                        reason, again = error, False
-                    except ValueError:
-                        # Perhaps what was here before was wrong, not what this server sent: it is gone now.
-                        reason = "sent other bytes than the authors published (the SHA-256 differs)"
-                        again = had > 0
+                        reason, again = error, isinstance(error, CutOff) and _size(part) > had
+                    except ValueError:  # Perhaps of what was here before, and not of what this server sent: it is gone now.
+                        reason, again = "sent other bytes than the authors published (the SHA-256 differs)", had > 0
                     if not again:
                         break
                 tried.append(f"{mirror}{file.name}: {reason}")
     except OSError as error:  # The disk's: what comes from a server is a ServerError.
         raise RuntimeError(f"cannot write {file.name} ({file.size / 1e6:.3g} MB) to {folder}: {error.strerror or error}. Make "
-                           "room there, or set BNCOURSE_DATA to another folder; the next try goes on where this one "
-                           "ended") from error
+                           "room there, or set BNCOURSE_DATA to another folder; the next try goes on there") from error
     raise RuntimeError(f"{file.name} is not in {folder} and could not be downloaded:\n  " + "\n  ".join(tried) +
-                       f"\n{_size(part):,} of {file.size:,} bytes came and are kept: run this again, and it goes on from "
-                       "there. Or put the file into a folder and set BNCOURSE_DATA to it, or use DATASET = \"digits\", which "
-                       "needs no download")
+                       f"\n{_size(part):,} of {file.size:,} bytes came and are kept: run this again, and it goes on from there. "
+                       'Or put the file into a folder and set BNCOURSE_DATA to it, or use DATASET = "digits", which needs none')
 
 
 def _resume(url: str, part: Path, size: int, show) -> None:
@@ -115,7 +105,6 @@ def _resume(url: str, part: Path, size: int, show) -> None:
 def _receive(url: str, start: int, size: int, arrived: queue.SimpleQueue, stop: threading.Event) -> None:
     """Put there where the server begins, then what it sends, then b"" at the end; or what went wrong."""
     import requests
-
     # Without compression on the way, so that bytes are counted as they lie in the file.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
@@ -129,11 +118,10 @@ def _receive(url: str, start: int, size: int, arrived: queue.SimpleQueue, stop: 
         arrived.put(error)
     except requests.ConnectTimeout:
         arrived.put(CutOff(f"could not be reached within {CONNECT:g} s"))
-    except Exception as error:  # Of requests, urllib3, ssl, socket: all say that the connection failed.
+    except Exception as error:  # Of requests, urllib3, ssl, socket: the connection failed. In the system's words, if it has any.
         cause = error
         while cause and not getattr(cause, "strerror", None):
             cause = cause.__context__
-        # The system's own words, where there are any, without what three libraries wrap around them.
         arrived.put(CutOff(cause.strerror if cause else f"{type(error).__name__}: {error}"))
 
 
@@ -157,7 +145,6 @@ def _begins(response, start: int, size: int) -> int:
 def _alone(file: File, part: Path):
     """One process at a time writes ``part``. The system lets go of the lock of one that was killed."""
     from filelock import FileLock, Timeout
-
     lock, before = FileLock(part.with_name(f"{file.name}.lock")), _size(part)
     while not lock.is_locked:
         try:
@@ -175,16 +162,15 @@ def _alone(file: File, part: Path):
 
 @contextmanager
 def _progress(file: File):
-    """A bar in a terminal or a notebook; nothing in a log."""
+    """A bar in a terminal or a notebook; nothing in a log, not even the line that an invisible bar of rich 13 ends with."""
+    from rich import progress
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
     console = Console(stderr=True)
     if not (sys.stderr.isatty() or console.is_jupyter):
-        yield lambda done: None  # Not even the line that an invisible bar of rich 13 ends with.
+        yield lambda done: None
         return
-    columns = TextColumn(file.name), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as bar:
+    columns = progress.BarColumn(), progress.DownloadColumn(), progress.TransferSpeedColumn(), progress.TimeRemainingColumn()
+    with progress.Progress(progress.TextColumn(file.name), *columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=file.size)
         yield lambda done: bar.update(task, completed=done)
 

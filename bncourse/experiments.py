@@ -1,8 +1,7 @@
 """What is trained at a larger scale than a page can: nine designs. What is claimed of them stands in the chapters alone.
 
-``desk``: VGG-A (plan 11) at an eighth of its width on CIFAR-10, minutes on two processor cores. ``paper``: VGG-D (plan 16), 15,000
-steps, on a GPU. ``quick``: a few steps of a tiny VGG, to see that everything works.
-"""
+``desk``: VGG-A (plan 11) at an eighth of its width on CIFAR-10, minutes on two processor cores. ``paper``: VGG-D (plan 16),
+15,000 steps, on a GPU. ``quick``: a few steps of a tiny VGG, to see that everything works."""
 
 from dataclasses import dataclass, replace
 
@@ -30,12 +29,10 @@ class Experiment:
 
     Args:
         figures: of Santurkar et al. 2018, that it repeats.
-        design: of a ``Study``; a list is a factor.
-        steps: of training at the desk.
+        design: of a ``Study``. steps: of training at the desk.
         looks: fractions of the training; with ``pairs`` the step after each as well, for what changes in one step.
         pictures: what a chapter draws of the record: (measure, x, options of ``Study.figure``).
-        notes: what differs from the paper, or what the paper leaves open, beyond ``COMMON``.
-    """
+        notes: what differs from the paper, or what the paper leaves open, beyond ``COMMON``."""
 
     title: str
     chapter: str
@@ -57,8 +54,8 @@ COMMON = (
     "Not stated in the paper: momentum and weight decay of its plain SGD. Here there are none.",
     "Not stated: how pixels are scaled. Here 0 to 1, less the training mean of each channel.",
     "Not stated: how many runs a curve shows. Here several seeds; a seed fixes first weights and order of batches for all networks.",
-    "Not stated: the depth of the VGG, its biases, the start of gamma and beta. Here plan A or D of Simonyan & Zisserman 2015 with one "
-    "linear layer in place of three, and 0, 1, 0.",
+    "Not stated: the depth of the VGG, its biases, the start of gamma and beta. Here plan A or D of Simonyan & Zisserman 2015 "
+    "with one linear layer in place of three, and 0, 1, 0.",
     "Moments in time that a chapter names by step are the same fraction of the training here, layers the same fraction of the depth.",
 )
 
@@ -120,8 +117,8 @@ EXPERIMENTS = {
         "Small batches", "12_normalizers", "none; compare Wu & He 2018, Figure 1",
         dict(norm=["none", "batch", "batch_renorm", "layer", "group"], init="he", lr=0.05, batch=[2, 4, 32, 128], test=True), 500, (1,),
         ((test, "batch", {"xscale": "log"} | FROM_0_TO_1),),
-        notes=("The question of Wu & He 2018, who trained ResNet-50 on ImageNet and scaled the rate with the batch. Here one rate and one "
-               "number of steps: a batch of two has seen fewer examples.",)),
+        notes=("The question of Wu & He 2018, who trained ResNet-50 on ImageNet and scaled the rate with the batch. Here one "
+               "rate and one number of steps: a batch of two has seen fewer examples.",)),
     "normalizers": Experiment(
         "Other normalizers: learning rates and landscape", "12_normalizers", "none",
         dict(norm=["none", "batch", "batch_renorm", "layer", "group", "rms", "weight", "weight_standardization"], init="he",
@@ -141,9 +138,8 @@ def vgg(images: Data, seed: int, *, norm: str, init: str, plan: str, shrink: int
 
 
 def study(name: str, scale: str, images: Data, device: str = "cpu", seeds: int | None = None, precision: str = "float32") -> Study:
-    """The experiment at a scale, as a study that can be run, a part at a time.
-    Raises KeyError: there is no such experiment, or no such scale.
-    """
+    """The experiment at a scale, as a study that can be run, a part at a time. Raises KeyError: an unknown experiment or
+    scale."""
     experiment, network = EXPERIMENTS[name], NETWORKS[scale]
     steps = STEPS.get(scale, experiment.steps)
     images = as_images(images)

@@ -1,10 +1,10 @@
 """Shift that follows the updates: in 2015 it was the updates that were blamed for it, not chance.
 
-The noise of Santurkar et al. 2018 knows nothing of the gradient. Here the mean of every unit jumps too, by a fixed part of
-that unit's own standard deviation, but *which way* is told by what the last update did to it.
-"""
+The noise of Santurkar et al. 2018 knows nothing of the gradient. Here the mean of every unit jumps by a fixed part of that unit's
+own standard deviation, and *which way* is told by what the last update did to it."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 import pandas as pd
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bncourse.data import Data
 from bncourse.nets import Stack, activations
+from bncourse.probes.activations import nonlinearity_inputs
 from bncourse.train import member_losses
 
 # Which way a unit's mean jumps, from the change of that mean by the last update and a random sign, both (units, 1).
@@ -21,31 +22,19 @@ JUMPS = {"follow": lambda change, chance: change.sign(),
          "still": lambda change, chance: torch.zeros_like(change)}
 
 
-@torch.no_grad()
 def means_and_sizes(net: Stack, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Mean and standard deviation over examples of what each nonlinearity receives, without jumps; a pair of (M·units, 1) a layer."""
-    found = []
-    handles = [module.register_forward_pre_hook(lambda module, inputs: found.append(
-        (inputs[0][0].mean(1, keepdim=True), inputs[0][0].std(1, keepdim=True)))) for module in activations(net.layers).values()]
-    net(x)
-    for handle in handles:
-        handle.remove()
-    return found
+    """Mean and standard deviation over examples of what each nonlinearity receives, without jumps: two of (M·units, 1) a layer."""
+    return [(z.mean(-1).view(-1, 1), z.std(-1).view(-1, 1)) for z in nonlinearity_inputs(net, x).values()]
 
 
 def train_with_jumps(data: Data, build: Callable[[int], nn.Module], jump: str, *, seeds: Sequence[int], lr: float, steps: int,
                      batch: int = 64, size: float = 1 / 3) -> pd.DataFrame:
     """Gradient descent while the mean of every unit jumps by ``size`` of its standard deviation, anew at each step.
 
-    The last update's change of a mean is taken on a fixed batch of 128 training images, before and after it, without jumps.
-    The first step has no update behind it and no jump, except for ``random``.
-
-    Args:
-        build: seed -> network of ``mlp``.
-        jump: "follow" the sign of that change, "oppose" it, "random" signs, or "still", none.
-    Returns:
-        A row for each seed at eleven steps from 0 to ``steps``: ``train_accuracy`` in training mode, without jumps, on that batch.
-    """
+    ``build``: seed -> network of ``mlp``. ``jump``: "follow" the sign of the last update's change of that mean, "oppose" it,
+    "random" signs, or "still", none. The change is taken on a fixed batch of 128 training images, without jumps; the first step
+    has no update behind it and no jump, except for ``random``. Returns a row for each seed at eleven steps from 0 to ``steps``:
+    ``train_accuracy`` in training mode, without jumps, on that batch."""
     net = Stack([build(seed) for seed in seeds]).train()
     draws = [torch.Generator().manual_seed(seed) for seed in seeds]
     fixed = torch.stack([torch.randperm(len(data.x_train), generator=draw)[:128] for draw in draws]).to(data.x_train.device)
@@ -63,11 +52,10 @@ def train_with_jumps(data: Data, build: Callable[[int], nn.Module], jump: str, *
         for number, (mean, _) in enumerate(now):
             chance = torch.cat([torch.randint(2, (len(mean) // len(seeds), 1), generator=draw) for draw in draws]).to(mean) * 2 - 1
             signs.append(JUMPS[jump](mean - before[number][0] if before else torch.zeros_like(mean), chance))
-        handles = [module.register_forward_pre_hook(lambda module, inputs, by=size * sd * sign: (inputs[0] + by,))
-                   for module, (_, sd), sign in zip(layers, now, signs)]
-        loss = member_losses(net(data.x_train[index]), data.y_train[index]).sum()
-        for handle in handles:
-            handle.remove()
+        with ExitStack() as hooks:
+            for module, (_, sd), sign in zip(layers, now, signs):
+                hooks.enter_context(module.register_forward_pre_hook(lambda module, inputs, by=size * sd * sign: (inputs[0] + by,)))
+            loss = member_losses(net(data.x_train[index]), data.y_train[index]).sum()
         gradients = torch.autograd.grad(loss, parameters)
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients):

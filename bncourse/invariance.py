@@ -1,8 +1,7 @@
 """Gradient descent with one learning rate for the weights in front of a normalizer and another for all other parameters.
 
-Only the first are scale-invariant: what a length of weights, a weight decay or a schedule does to them has to be told apart
-from what it does to the rest (the learned scales and shifts, and the last layer).
-"""
+Only the first are scale-invariant: what a weight decay or a schedule does to them has to be told apart from what it does to the
+rest (the learned scales and shifts, and the last layer)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
@@ -14,19 +13,15 @@ from torch import Tensor
 
 from bncourse import data as datasets
 from bncourse import nets
-from bncourse.train import batches, member_losses, recompute_statistics, untouched
+from bncourse.train import batches, member_losses, recompute_statistics, untouched, weights_of
 
 SPHERE = "batch norm on a sphere"  # After every step, each unit's weights are put back to the length they started with.
 
 
 def split(net: nets.Stack) -> tuple[list[Tensor], list[Tensor]]:
     """The weights of the hidden layers (of weight norm: v), each (M, out, in), and all other parameters."""
-    hidden, others, last = [], [], list(dict(net.layers.named_children()))[-1]
-    for name, parameter in net.layers.named_parameters():
-        layer = name.split(".")[0]
-        in_front = layer.startswith("linear") and layer != last and name.endswith(("weight", "original1"))
-        (hidden if in_front else others).append(parameter)
-    return hidden, others
+    hidden = weights_of(net)[:-1]
+    return hidden, [parameter for parameter in net.parameters() if id(parameter) not in map(id, hidden)]
 
 
 def descend(data: datasets.Data, seeds: Sequence[int], lr: Sequence[float], decay: Sequence[float] = (0.0,), *, steps: int,
@@ -37,8 +32,7 @@ def descend(data: datasets.Data, seeds: Sequence[int], lr: Sequence[float], deca
 
     Yields (step, net, hidden weights, their gradients) before each update and after the last. ``others`` is the learning rate of
     the other parameters (None: the same), ``schedule(step)`` what the two rates are multiplied by, ``labels(seed)`` the training
-    labels of that seed, (N,).
-    """
+    labels of that seed, (N,)."""
     runs, x = list(product(lr, decay, seeds)), data.x_train
     sizes, kind = (data.features, *[width] * layers, data.classes), "batch" if norm == SPHERE else norm
     net = nets.Stack([nets.mlp(sizes, kind, seed=seed, fused=True, **options) for *_, seed in runs]).to(x).train()

@@ -32,17 +32,12 @@ class Lab:
 def set_up(dataset: str = "digits", device: str = "auto", scale: str = "small", first_seed: int | None = None) -> Lab:
     """Load the data onto the device, set figures up, and pick the number of threads.
 
-    ``first_seed=None``: the build of the book draws it from the chapter's code, so that nobody can have tuned the one to the
-    other; elsewhere it is 0.
-
-    The chapters were written for ``digits``. On other data a verdict that differs is shown without failing the notebook.
-    Raises ValueError: unknown data set, device or scale. RuntimeError: ``cuda`` asked for where there is no GPU; data not at
-    hand.
-    """
-    if scale not in SCALES:
-        raise ValueError(f"unknown scale {scale!r}; there are {', '.join(SCALES)}")
-    if device not in ("auto", "cpu", "cuda", "mps"):
-        raise ValueError(f"unknown device {device!r}; there are auto, cpu, cuda, mps")
+    ``first_seed=None``: the build of the book draws it from the chapter's code; elsewhere it is 0. On other data than ``digits``
+    a verdict that differs does not fail the notebook.
+    Raises ValueError: unknown data set, device or scale. RuntimeError: no GPU for ``cuda``; data not at hand."""
+    for what, one, known in (("scale", scale, SCALES), ("device", device, ("auto", "cpu", "cuda", "mps"))):
+        if one not in known:
+            raise ValueError(f"unknown {what} {one!r}; there are {', '.join(known)}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():

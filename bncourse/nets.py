@@ -1,8 +1,7 @@
 """The networks of the course, each taking ``norm=`` and ``init=`` by name.
 
-``mlp`` builds one. ``Stack`` runs many of the same shape side by side: one batched matrix product a layer instead of one
-small product a network, which is what makes an interval over seeds cheap enough for a laptop.
-"""
+``Stack`` runs many of the same shape side by side: one batched matrix product a layer instead of one small product a network,
+which is what makes an interval over seeds cheap enough for a laptop."""
 
 import copy
 import re
@@ -20,14 +19,14 @@ from bncourse.norms.checks import along
 ACTIVATIONS = {"relu": lambda units: nn.ReLU(), "sigmoid": lambda units: nn.Sigmoid(), "tanh": lambda units: nn.Tanh(),
                "linear": lambda units: nn.Identity(), "tlu": norms.TLU}
 INITS = ("he", "glorot", "default")
+RULES = ("plain", "fixup", "skipinit")
 
 
 def initialize(linear: nn.Linear | nn.Conv2d, init: str | float, generator: torch.Generator) -> None:
     """Fill one linear or convolutional layer in place. The fan of a convolution counts the positions of its kernel.
 
-    ``"he"``: N(0, 2/fan_in), bias 0 (He et al. 2015). ``"glorot"``: U(±sqrt(6/(fan_in + fan_out))), bias 0 (Glorot & Bengio 2010).
-    ``"default"``: as in torch, U(±1/sqrt(fan_in)) for weight and bias. A number: N(0, number²), bias 0.
-    """
+    ``"he"``: N(0, 2/fan_in), bias 0 (He et al. 2015). ``"glorot"``: U(±sqrt(6/(fan_in + fan_out))), bias 0 (Glorot & Bengio
+    2010). ``"default"``: as in torch, U(±1/sqrt(fan_in)) for weight and bias. A number: N(0, number²), bias 0."""
     weight, bound = linear.weight, linear.weight[0].numel() ** -0.5 if init == "default" else 0.0
     if init == "he":
         nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
@@ -70,11 +69,9 @@ def mlp(sizes: Sequence[int], norm: str = "none", init: str | float = "he", acti
         fused: bool = False, bias: bool = True, **norm_options) -> MLP:
     """A multilayer perceptron: (N, sizes[0]) -> (N, sizes[-1]).
 
-    Every hidden layer ℓ = 1, 2, … is ``linearℓ``, ``normℓ``, ``actℓ``: the normalizer stands between the matrix product
-    and the nonlinearity, where both papers put it. The output layer ``linearK`` has neither. The weights depend on
-    ``seed`` alone, so networks that differ in ``norm`` start from the same ones.
-    Raises ValueError: fewer than two sizes, or an unknown normalizer, initialization or activation.
-    """
+    Every hidden layer ℓ = 1, 2, … is ``linearℓ``, ``normℓ``, ``actℓ``; both papers put the normalizer there. The output layer
+    ``linearK`` has neither. The weights depend on ``seed`` alone, so networks that differ in ``norm`` start from the same ones.
+    Raises ValueError: fewer than two sizes, or an unknown normalizer, initialization or activation."""
     if len(sizes) < 2:
         raise ValueError(f"sizes={tuple(sizes)}: an MLP needs at least an input and an output size, e.g. (64, 100, 10)")
     if activation not in ACTIVATIONS:
@@ -94,8 +91,7 @@ def deep_linear(width: int = 10, depth: int = 25, norm: str = "none", init: str 
     """``depth`` square matrices in a row and nothing between them but the normalizer: (N, width) -> (N, width).
 
     The deep linear network of Santurkar et al. 2018, Appendix A, for ``data.linear_map``. The paper does not say where its batch
-    normalization stands or whether it learns a scale and a shift; here it follows every matrix but the last, and learns both.
-    """
+    normalization stands or whether it learns a scale and a shift; here it follows every matrix but the last, and learns both."""
     return mlp([width] * (depth + 1), norm, init, "linear", seed, fused, bias=False, **norm_options)
 
 
@@ -127,9 +123,6 @@ class Residual(nn.Module):
         return x + self.branch(x)
 
 
-RULES = ("plain", "fixup", "skipinit")
-
-
 def residual_block(channels: int, norm: str = "none", rule: str = "plain", *, blocks: int = 1, convolution: bool = False,
                    init: str | float = "he", seed: int = 0, generator: torch.Generator | None = None, fused: bool = False,
                    **norm_options) -> Residual:
@@ -143,8 +136,7 @@ def residual_block(channels: int, norm: str = "none", rule: str = "plain", *, bl
             ``"fixup"``: the first layer's weights are divided by sqrt(blocks), the second's are 0; a learned number, at first 1,
             multiplies the branch, and a learned number, at first 0, is added before each layer and each ReLU (Zhang, Dauphin &
             Ma 2019, section 4; for two layers a branch L^(-1/(2m-2)) is blocks^(-1/2)). The network's last layer should be 0 too.
-    Raises ValueError: an unknown rule, normalizer or initialization; fixup with weight normalization, which has no 0.
-    """
+    Raises ValueError: an unknown rule, normalizer or initialization; fixup with weight normalization, which has no 0."""
     if rule not in RULES:
         raise ValueError(f"unknown rule {rule!r}; there are {', '.join(RULES)}")
     generator = torch.Generator().manual_seed(seed) if generator is None else generator
@@ -199,8 +191,7 @@ def resnet(image: Sequence[int], classes: int, channels: int = 16, blocks: int =
     """A residual network of 3×3 convolutions at one width: (N, channels, height, width) -> (N, classes).
 
     ``conv1``, ``block1`` to ``blockK``, ``norm2``, ``act2``, the mean over positions (``pool``), ``linear2``. Otherwise as
-    ``residual_mlp``, without the halvings of He et al. 2016. Raises ValueError: an image without three axes; as that.
-    """
+    ``residual_mlp``, without the halvings of He et al. 2016. Raises ValueError: an image without three axes; as that."""
     _check_image("ResNet", image)
     layers = _residual("conv1", image[0], channels, classes, blocks, norm, rule, init, seed, fused, norm_options)
     layers |= dict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), linear2=layers.pop("linear2"))
@@ -224,10 +215,7 @@ def vgg(image: Sequence[int], classes: int, plan: str = "small", norm: str = "no
     Plans 11, 13 and 16 are VGG-A, B and D of Simonyan & Zisserman 2015 with one linear layer in place of three, as is usual for
     small images; ``small`` trains on a CPU. ``shrink`` divides all channels: plan 16 with ``shrink=16`` trains on a CPU too.
     Santurkar et al. 2018 do not say which VGG they used; they plot layer 13. An image too small to be halved is not.
-
-    ``image`` is (channels, height, width) of one example.
-    Raises ValueError: an image without three axes, an unknown plan, normalizer or initialization.
-    """
+    Raises ValueError: an image without three axes, an unknown plan, normalizer or initialization."""
     _check_image("VGG", image)
     if plan not in VGG_PLANS:
         raise ValueError(f"unknown plan {plan!r}; there are {', '.join(VGG_PLANS)}")
@@ -265,7 +253,8 @@ class StackedLinear(nn.Module):
 
     def __init__(self, linears: Sequence[nn.Linear]) -> None:
         super().__init__()
-        own = [linear.parametrizations.weight for linear in linears] if parametrize.is_parametrized(linears[0], "weight") else None
+        normalized = parametrize.is_parametrized(linears[0], "weight")
+        own = [linear.parametrizations.weight for linear in linears] if normalized else None
         # Of a normalized weight, what stands behind it: the weight itself may be 0, which has no direction.
         behind = "weight" if own is None else "parametrizations.weight.original" + ("" if own[0].is_tensor else "1")
         self.weight = nn.Parameter(torch.stack([linear.get_parameter(behind).detach() for linear in linears]))  # (M, out, in)
@@ -314,9 +303,8 @@ def stackable(models: Sequence[nn.Module]) -> str:
 
     It does for networks of ``mlp`` and ``residual_mlp`` as they were built: known layers of the same settings and shapes in the
     same places, nothing shared, frozen, hooked or put in evaluation mode by itself. A layer of your own may join if it computes
-    each channel from that channel alone, for (N, C) and (N, C, L), and keeps its parameters and buffers by channel; its class says
-    so: ``channel_by_channel = True``.
-    """
+    each channel from that channel alone, for (N, C) and (N, C, L), and keeps its parameters and buffers by channel; its class
+    says so: ``channel_by_channel = True``."""
     wanted = None
     for model in {id(model): model for model in models}.values():
         if type(model) is not MLP:

@@ -1,7 +1,6 @@
 """What a chapter shows under "At a larger scale": the very claims of its own studies, asked of recorded runs.
 
-Nothing is computed here that is not in a record, and no effect is defined here: the questions are the chapter's expressions.
-"""
+Nothing is computed here that is not in a record, and no effect is defined here: the questions are the chapter's expressions."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -9,7 +8,7 @@ from html import escape
 import pandas as pd
 
 from bncourse import claims, figures, records
-from bncourse.claims import SIGNS, Verdict, VerdictChanged, picture, sentence
+from bncourse.claims import SIGNS, Shown, Verdict, VerdictChanged, picture, sentence
 from bncourse.experiments import EXPERIMENTS, IN_WORDS
 from bncourse.records import Record, RecordRefused
 from bncourse.study import Study, StudyError
@@ -21,35 +20,21 @@ CHANCE = 0.1  # of ten classes
 class Asked(list):
     """Studies; nothing to look at where a cell ends with them."""
 
-    def _ipython_display_(self) -> None:
-        pass
-
-
-class Shown:
-    """HTML for the page, with what it tells the build."""
-
-    def __init__(self, html: str, **told) -> None:
-        self.html, self.told = html, told
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        return {"text/html": self.html, "text/plain": ""} | ({claims.MIME: self.told} if self.told else {})
+    _ipython_display_ = Study._ipython_display_
 
 
 def panel(name: str, *studies: Study, where: Mapping | None = None, differ: Mapping[str, str] | None = None,
           trained: Sequence[Study] = ()) -> list[Study]:
-    """Show the records of an experiment, and what they say to the claims of these studies.
+    """Show the records of an experiment, and what they say to the claims of these studies. Returns the studies, asked of the
+    desk's record: for numbers in prose. Empty where there is no record.
 
     Args:
         name: of the experiment, one of ``EXPERIMENTS``.
         where: levels of the experiment's factors that the studies leave open, for example ``{"init": "he"}``.
         differ: the claims whose verdict at the desk is not that of this page, with the verdict there: what the prose below tells.
         trained: of these studies a look counts only where every network has left chance: a plateau is smooth, and has no shift.
-
-    Returns:
-        The studies, asked of the desk's record: for numbers in prose. Empty where there is no record.
     Raises ValueError: an unknown name. StudyError: a study that cannot be put to the record at all: another initialization,
-    pixels, a level to be picked. VerdictChanged: other verdicts differ than ``differ`` says.
-    """
+    pixels, a level to be picked. VerdictChanged: other verdicts differ than ``differ`` says."""
     if name not in EXPERIMENTS:
         raise ValueError(f"unknown experiment {name!r}; there are {', '.join(EXPERIMENTS)}")
     found, asked = {}, {}
@@ -71,7 +56,10 @@ def panel(name: str, *studies: Study, where: Mapping | None = None, differ: Mapp
     for scale in [scale for scale in SCALES if scale not in found]:
         _show(_not_yet(name, scale))
     if "desk" in found:
-        _as_told(answers["desk"], differ or {})
+        there = {id: verdict.word for id, verdict in answers["desk"].items() if verdict.word != claims.judged[id].expected}
+        if there != dict(differ or {}) and claims.strict:
+            raise VerdictChanged(f"at the desk these verdicts differ from the page's: {there}; the chapter says {dict(differ or {})}: "
+                                 "its prose is no longer true")
     return Asked(one for one, _ in asked.get("desk", []))
 
 
@@ -103,13 +91,6 @@ def _learning(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame.groupby(together).train_accuracy.transform("min") > 2 * CHANCE]
 
 
-def _as_told(desk: dict[str, Verdict], differ: Mapping[str, str]) -> None:
-    differs = {id: verdict.word for id, verdict in desk.items() if verdict.word != claims.judged[id].expected}
-    if differs != dict(differ) and claims.strict:
-        raise VerdictChanged(f"at the desk these verdicts differ from the page's: {differs}; the chapter says {dict(differ)}: its prose is "
-                             "no longer true")
-
-
 def _draw(name: str, record: Record, trained: bool) -> None:
     """The pictures of the experiment; what was measured in runs that blew up is left out, and counted. ``trained``: but for
     accuracy, they show the looks that the claims are asked of."""
@@ -134,19 +115,13 @@ def _draw(name: str, record: Record, trained: bool) -> None:
     blew_up = f"Of all {all_} runs {lost} blew up" if lost else "No run blew up"
     plateau = (" Ranges and slopes of the loss are of looks at which every network had begun to learn." if trained and
                any(measure.column != "train_accuracy" for measure, *_ in experiment.pictures) else "")
-    source = record.provenance["data"]["source"]
+    source, fixed = record.provenance["data"]["source"], design["fixed"]
     data = "CIFAR-10" if source == "the published files" else source
+    init = figures.INITS.get(fixed.get("init"), "two initializations")
+    batch = fixed["batch"] if "batch" in fixed else ", ".join(map(str, design["factors"]["batch"]))
     figures.show(fig, caption=figures.Measured.text(
-        f"{experiment.title}: {IN_WORDS[record.scale]} on {data}; {design['fixed']['steps']:,} steps, {_told(design)}; mean and 95 % "
-        f"interval over {len(record.provenance['seeds'])} seeds. {blew_up}.{plateau}"))
-
-
-def _told(design: dict) -> str:
-    """What was held fixed, in words."""
-    fixed, factors = design["fixed"], design["factors"]
-    init = {"he": "He initialization", "glorot": "Glorot initialization"}.get(fixed.get("init"), "two initializations")
-    batch = f"batches of {fixed['batch']}" if "batch" in fixed else f"batches of {', '.join(map(str, factors['batch']))}"
-    return f"{init}, {batch}"
+        f"{experiment.title}: {IN_WORDS[record.scale]} on {data}; {fixed['steps']:,} steps, {init}, batches of {batch}; mean and "
+        f"95 % interval over {len(record.provenance['seeds'])} seeds. {blew_up}.{plateau}"))
 
 
 def _table(answers: dict[str, dict[str, Verdict]], of: dict) -> None:
@@ -158,7 +133,7 @@ def _table(answers: dict[str, dict[str, Verdict]], of: dict) -> None:
             continue
         words = [verdict.word for verdict in scales.values()]
         lines = "".join(f'<li data-verdict="{verdict.word}"><span>{escape(name)}</span> <span class="claim-verdict">'
-                        f'{SIGNS[verdict.word]} {verdict.word}</span> <span>{escape(_briefly(verdict))}</span></li>'
+                        f'{SIGNS[verdict.word]} {verdict.word}</span> <span>{escape(verdict.effect_text())}</span></li>'
                         for name, verdict in scales.items())
         rows = same if words[1] == words[0] else other
         rows.append(f'<li class="scales"><p>{escape(sentence(claim.says))} '
@@ -167,21 +142,12 @@ def _table(answers: dict[str, dict[str, Verdict]], of: dict) -> None:
     if not same + other:
         _show("<p>None of this chapter's claims can be asked there.</p>")
         return
-
-    def listed(rows):
-        return f'<ul class="all-scales">{"".join(rows)}</ul>'
-
     text = f"Of {len(same + other)} claims that could be asked there, {len(other) or 'none'} get{'s' * (len(other) == 1)} another verdict."
-    folded = f"<details><summary>{len(same)} with the same verdict</summary>{listed(same)}</details>" if same else ""
-    _show(f"<p>{text}</p>{listed(other) if other else ''}{folded}",
+    shown, folded = (f'<ul class="all-scales">{"".join(rows)}</ul>' if rows else "" for rows in (other, same))
+    folded = f"<details><summary>{len(same)} with the same verdict</summary>{folded}</details>" if same else ""
+    _show(f"<p>{text}</p>{shown}{folded}",
           scales=[{"id": id, "scale": scale, "data": SCALES[scale], "verdict": verdict.word, "effect_text": verdict.effect_text()}
                   for scale, verdicts in answers.items() for id, verdict in verdicts.items()])
-
-
-def _briefly(verdict: Verdict) -> str:
-    if verdict.effect.mean == verdict.effect.mean:
-        return verdict.effect_text()
-    return f"{verdict.effect.seeds} of {len(verdict.values)} runs gave a number"
 
 
 def _not_yet(name: str, scale: str) -> str:
@@ -214,6 +180,4 @@ def _provenance(record: Record) -> str:
 
 
 def _show(html: str, **told) -> None:
-    from IPython.display import display
-
-    display(Shown(f'<div class="panel">{html}</div>', **told))
+    Shown(f'<div class="panel">{html}</div>', **told).show()

@@ -1,8 +1,7 @@
 """Batch statistics over several processes, for training in which each process holds only a part of the batch.
 
 ``SyncBatchNorm`` is ``norms.BatchNorm`` whose statistics are those of all parts together. ``in_processes`` runs a function
-in several processes of this machine that can talk to one another, and brings back what they return.
-"""
+in several processes of this machine that can talk to one another, and brings back what they return."""
 
 import copy
 import datetime
@@ -22,16 +21,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from bncourse.norms import BatchNorm, BatchRenorm, FrozenBatchNorm, FusedBatchNorm, FusedInstanceNorm, InstanceNorm, LpNorm
+from bncourse.norms import BatchNorm, FrozenBatchNorm, FusedBatchNorm, FusedInstanceNorm, InstanceNorm
 from bncourse.norms.checks import along, check_finite, widened
+
+# What computes the same as ``SyncBatchNorm`` in one process, exactly these: a class derived from one may do anything.
+HAVE_ONE = BatchNorm, FusedBatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
+OF_ONE_EXAMPLE = InstanceNorm, FusedInstanceNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d
 
 
 class SumOverProcesses(torch.autograd.Function):
-    """The sum of a tensor over all processes, on every process.
-
-    The loss of *each* process depends on the sum, so the gradient of the sum is the sum of their gradients: going backward,
-    too, the processes add up what they have.
-    """
+    """The sum of a tensor over all processes, on every process. The loss of *each* depends on it, so the gradient of the sum is
+    the sum of their gradients: going backward, too, the processes add up what they have."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
@@ -47,13 +47,11 @@ class SumOverProcesses(torch.autograd.Function):
 class SyncBatchNorm(BatchNorm):
     """``norms.BatchNorm`` over the batches of all processes of the process group, which may differ in size, down to none.
 
-    Arguments, shapes, parameters and buffers are those of ``BatchNorm``. In training mode every process must call it, and go
-    backward through it, equally often. Outputs, gradients and running statistics are those of one process that holds all
-    examples (the loss being the sum of the losses of the processes). In evaluation mode processes do not talk.
-    Does what ``torch.nn.SyncBatchNorm`` does on GPUs; that one refuses to run on CPUs.
+    In training mode every process must call it, and go backward through it, equally often. Outputs, gradients and running
+    statistics are those of one process that holds all examples (the loss being the sum of the losses of the processes). In
+    evaluation mode processes do not talk. ``torch.nn.SyncBatchNorm``, which does this on GPUs, refuses to run on CPUs.
     Raises (in ``forward``, beyond what ``BatchNorm`` raises) RuntimeError: training mode without a process group. ValueError:
-    fewer than two values per channel in all processes together.
-    """
+    fewer than two values per channel in all processes together."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -83,28 +81,18 @@ class SyncBatchNorm(BatchNorm):
         return self.normalize(rest, var, self.eps, weight, bias).to(x.dtype)
 
 
-# What computes the same as ``SyncBatchNorm`` in one process, exactly these: a class derived from one may do anything.
-HAVE_ONE = BatchNorm, FusedBatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
-OF_ONE_EXAMPLE = InstanceNorm, FusedInstanceNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d
-
-
 def synchronized(net: nn.Module) -> nn.Module:
     """A copy of ``net`` with every batch normalization made a ``SyncBatchNorm``, and all else as it is: what is shared stays
     shared and what is frozen frozen; values, modes, hooks and attributes are those of ``net``.
-    Raises TypeError: a layer with statistics of the batch of which there is no synchronized version.
-    """
+    Raises TypeError: a layer with statistics of the batch of which there is no synchronized version."""
     for name, module in net.named_modules():
-        has_statistics = isinstance(module, (nn.modules.batchnorm._BatchNorm, BatchNorm, BatchRenorm, LpNorm, FrozenBatchNorm))
-        if getattr(module, "running_mean", None) is not None and type(module) not in OF_ONE_EXAMPLE:
-            has_statistics = True
-        refused = has_statistics and type(module) not in (*HAVE_ONE, SyncBatchNorm)
-        if refused or (has_statistics and "forward" in vars(module)):
-            where = f" ({name})" if name else ""
-            raise TypeError(f"there is no synchronized version of {type(module).__name__}{where}, whose statistics would be those "
-                            "of each process alone")
+        has_statistics = isinstance(module, (nn.modules.batchnorm._BatchNorm, FrozenBatchNorm)) or (
+            getattr(module, "running_mean", None) is not None and type(module) not in OF_ONE_EXAMPLE)
+        if has_statistics and (type(module) not in (*HAVE_ONE, SyncBatchNorm) or "forward" in vars(module)):
+            raise TypeError(f"there is no synchronized version of {type(module).__name__}{f' ({name})' if name else ''}, whose "
+                            "statistics would be those of each process alone")
     twin = copy.deepcopy(net)
-    for own, other in zip(net.parameters(), twin.parameters(), strict=True):
-        # What copying a parameter leaves out.
+    for own, other in zip(net.parameters(), twin.parameters(), strict=True):  # What copying a parameter leaves out.
         vars(other).update(vars(own))
         for hook in (own._backward_hooks or {}).values():
             other.register_hook(hook)
@@ -119,15 +107,9 @@ def train_share(jobs: Sequence[dict]) -> list[dict]:
 
     The loss is the cross-entropy averaged over the examples of *all* processes, so every process divides by the total number
     of examples and the gradients are added up. (The average of the processes' averages is the same only for equal parts.)
-
-    Args:
-        jobs: trainings to do one after another. Each has ``net``, ``lr`` and ``batches``, a list of (x, y): this process's
-            part of each batch. Frozen parameters stay, with a gradient of 0. A network in evaluation mode is put into training
-            mode; one with single layers in evaluation mode is left so.
-    Returns:
-        For each job the ``outputs`` of this process's part of the first batch, the ``gradient`` (one vector, in
-        the order of ``net.parameters()``) of the first batch, and the trained ``net``.
-    """
+    Each of ``jobs``, done one after another, has ``net``, ``lr`` and ``batches``, a list of (x, y): this process's part of each
+    batch. Frozen parameters stay, with a gradient of 0; so do single layers in evaluation mode. Returned for each job are, of the
+    first batch, the ``outputs`` of this process's part and the ``gradient`` (one vector), and the trained ``net``."""
     results = []
     for job in jobs:
         net, first = copy.deepcopy(job["net"]), {}
@@ -158,26 +140,18 @@ def in_processes(function: Callable, arguments: Sequence, timeout: float = 120) 
     """Call ``function(argument)`` for each of ``arguments``, each in a new process; return the results in that order.
 
     The processes form a process group (gloo, over this machine's loopback) and compute with one thread each. None of them
-    outlives the call.
-
-    Args:
-        function: at the top level of a module. A notebook's own functions cannot be sent to another process.
-        arguments: one per process, anything that can be pickled; so must be the results.
-        timeout: seconds for everything, the start (a few seconds) included.
+    outlives the call. ``function`` stands at the top level of a module, not in a notebook; arguments and results can be pickled;
+    ``timeout`` is in seconds, the start (a few seconds) included.
     Raises ValueError: no arguments, or a function that another process cannot import. WorkerFailed: the first process to fail,
-    with its traceback. TimeoutError: names the processes that were not done.
-    """
+    with its traceback. TimeoutError: names the processes that were not done."""
     if not arguments:
         raise ValueError("arguments is empty; give one per process")
     if function.__module__ == "__main__" or "<" in function.__qualname__:
         raise ValueError(f"another process cannot import {function.__qualname__} from {function.__module__}; "
                          "put the function at the top level of a module")
     # The child sees the modules that we see, and meets the others on loopback, whatever this machine calls itself.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-    loopback = {"linux": "lo", "darwin": "lo0"}.get(sys.platform)
-    if loopback:
-        environment["GLOO_SOCKET_IFNAME"] = loopback
-
+    loopback = {"linux": {"GLOO_SOCKET_IFNAME": "lo"}, "darwin": {"GLOO_SOCKET_IFNAME": "lo0"}}.get(sys.platform, {})
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1", **loopback}
     with tempfile.TemporaryDirectory(prefix="bncourse-") as name:
         folder, children, deadline = Path(name), [], time.monotonic() + timeout
         try:
@@ -198,7 +172,7 @@ def in_processes(function: Callable, arguments: Sequence, timeout: float = 120) 
                 child.kill()
                 child.wait()
         if any(codes):
-            raise WorkerFailed(_first_failure(folder, codes))
+            raise WorkerFailed(min(_failure(folder, rank, code) for rank, code in enumerate(codes) if code)[1])
         return [pickle.loads((folder / f"result{rank}").read_bytes()) for rank in range(len(children))]
 
 
@@ -218,17 +192,10 @@ def _work() -> None:
     os._exit(code)  # At once: taking torch down takes half a second and, after a failure, waits for the others.
 
 
-def _first_failure(folder: Path, codes: list[int | None]) -> str:
-    """Which process failed first, and how. The rest fail because they lost their partner."""
-    found = []
-    for rank, code in enumerate(codes):
-        if not code:
-            continue
-        error = folder / f"error{rank}"
-        if error.exists():
-            when, _, text = error.read_text("utf-8").partition("\n")
-            found.append((int(when), f"process {rank} failed: {text.strip().splitlines()[-1]}\n\n{text}"))
-        else:  # It had no chance to say why, so nobody made it fail.
-            log = (folder / f"log{rank}").read_text("utf-8", "replace")[-2000:].strip()
-            found.append((0, f"process {rank} ended with exit code {code}" + (f":\n{log}" if log else "")))
-    return min(found)[1]
+def _failure(folder: Path, rank: int, code: int) -> tuple[int, str]:
+    """When a process failed, and how. (After the first, the others fail because they lost their partner.)"""
+    if (error := folder / f"error{rank}").exists():
+        when, _, text = error.read_text("utf-8").partition("\n")
+        return int(when), f"process {rank} failed: {text.strip().splitlines()[-1]}\n\n{text}"
+    log = (folder / f"log{rank}").read_text("utf-8", "replace")[-2000:].strip()
+    return 0, f"process {rank} ended with exit code {code}" + (f":\n{log}" if log else "")  # It had no chance to say why.

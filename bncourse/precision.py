@@ -1,9 +1,8 @@
 """In which arithmetic a training step is done. What is measured of the network is always done in float32.
 
-``float32``: IEEE single precision, 24 bits of it, also on a GPU, where torch by itself would round the inputs of convolutions.
-``tf32``: on a GPU, products of float32 numbers whose inputs are rounded to 11 bits; sums in float32.
-``bf16``: matrix products and convolutions in bfloat16, 8 bits; weights, updates and losses stay float32.
-"""
+``float32``: 24 bits, also on a GPU, where torch by itself would round the inputs of convolutions. ``tf32``: on a GPU, products of
+float32 numbers whose inputs are rounded to 11 bits; sums in float32. ``bf16``: matrix products and convolutions in bfloat16, 8
+bits; weights, updates and losses stay float32."""
 
 from contextlib import contextmanager, nullcontext
 
@@ -13,9 +12,7 @@ PRECISIONS = ("float32", "tf32", "bf16")
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Refuse a precision that there is not, or not on this device.
-    Raises ValueError: says which there are.
-    """
+    """Refuse (ValueError) a precision that there is not, or not on this device."""
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
     if precision == "tf32" and device.type != "cuda":

@@ -23,7 +23,6 @@ def machine(device: str) -> dict:
     import numpy
     import sklearn
     import torch
-
     hardware = {"cpu": _processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__,
                 "pandas": pd.__version__, "scikit-learn": sklearn.__version__}
@@ -45,7 +44,7 @@ def _processor() -> str:
 
 def commit() -> tuple[str, bool]:
     """The commit of this checkout, and whether the package differs from it; ("unknown", True) outside a checkout."""
-    # In a hook git names its own repository in the environment, which may be another one.
+    # In a hook git names its own repository in the environment.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*arguments):
@@ -62,7 +61,6 @@ def peak_memory(device: str) -> float:
     """MiB: of the GPU since it was last reset; else of this process so far, NaN where the system does not say."""
     if device == "cuda":
         import torch
-
         return torch.cuda.max_memory_allocated() / 2**20
     try:
         import resource

@@ -1,9 +1,7 @@
 """Results that took too long to compute again: a table, and where it comes from.
 
-A record is two files in ``book/results``: ``NAME-SCALE.csv.gz``, what ``train`` gave back, and ``NAME-SCALE.json``, its provenance.
-It is refused where the provenance is incomplete, the table is not the one that was recorded, or the design has changed since: better no
-number than one that nobody can repeat.
-"""
+A record is two files in ``book/results``: ``NAME-SCALE.csv.gz``, what ``train`` gave back, and ``NAME-SCALE.json``, its
+provenance. It is refused where nobody could repeat its numbers."""
 
 import gzip
 import hashlib
@@ -15,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import torch
 
+from bncourse import figures
+from bncourse.data import Data
 from bncourse.experiments import study
 from bncourse.study import Study
 
@@ -51,8 +52,8 @@ def _told(probe) -> str:
 
 def read(name: str, scale: str, folder: Path | None = None) -> Record | None:
     """The record of an experiment at a scale, or None if there is none.
-    Raises RecordRefused: no provenance, an incomplete one, another table than was recorded, or a design that has changed since.
-    """
+    Raises RecordRefused: no provenance, an incomplete one, another table than was recorded, or a design that has changed
+    since."""
     folder = FOLDER if folder is None else Path(folder)
     table, told = folder / f"{name}-{scale}.csv.gz", folder / f"{name}-{scale}.json"
     if not table.exists() and not told.exists():
@@ -90,12 +91,6 @@ def read(name: str, scale: str, folder: Path | None = None) -> Record | None:
 
 def _empty(name: str, scale: str) -> Study:
     """The design without data. Its numbers are none that a chapter may type: they are not its own."""
-    import torch
-
-    from bncourse import figures
-
-    from bncourse.data import Data
-
     x, y = torch.zeros(128, 3, 32, 32), torch.zeros(128, dtype=torch.long)
     before = set(figures.settings)
     try:
@@ -106,8 +101,7 @@ def _empty(name: str, scale: str) -> Study:
 
 def write(name: str, scale: str, frame: pd.DataFrame, provenance: dict, folder: Path | None = None) -> Path:
     """Write a record, six significant digits a number; the same frame always gives the same bytes. Returns the table's path.
-    Raises ValueError: something missing in the provenance, or a table that is too large.
-    """
+    Raises ValueError: something missing in the provenance, or a table that is too large."""
     folder = FOLDER if folder is None else Path(folder)
     content = gzip.compress(frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode(), 9, mtime=0)
     if len(content) > LIMIT:

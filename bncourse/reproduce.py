@@ -1,8 +1,9 @@
-"""Do an experiment of ``experiments`` at a scale: in this process, in several, or on a Dask cluster; the table is the same bit for bit.
+"""Do an experiment of ``experiments`` at a scale: in this process, in several, or on a Dask cluster; the table is the same bit
+for bit.
 
-A *part* is one training: one combination of the factors' levels, one seed. Every finished part is a file, named by everything that its
-numbers depend on, so whoever is stopped at any moment loses only what was under way, and parts of other settings are never mixed in.
-"""
+A *part* is one training: one combination of the factors' levels, one seed. Every finished part is a file, named by everything
+that its numbers depend on, so whoever is stopped at any moment loses only what was under way, and parts of other settings are
+never mixed in. """
 
 import datetime
 import gzip
@@ -14,6 +15,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +32,7 @@ PACKAGE = Path(__file__).parent
 # The code that numbers depend on, besides the design. A change of anything else leaves finished parts as they are.
 CODE = ("data.py", "nets.py", "precision.py", "train.py", "norms/*.py", "probes/*.py")
 
+_one_at_a_time = threading.Lock()  # Two in threads of one process (Dask) would draw from the same random numbers.
 Progress = Callable[[int, int, float | None], None]  # finished, all, seconds that the rest will take or None
 
 
@@ -61,15 +64,12 @@ def reproduce(name: str, scale: str = "desk", data: str = "cifar10", *, device: 
     """Do the parts of an experiment that are not done yet. Returns the whole table, and where it comes from.
 
     Args:
-        name: one of ``EXPERIMENTS``.
         scale: "desk" (minutes on two processor cores), "paper" (a GPU), "quick" (does it work?).
-        seeds: how many; by default ``SEEDS[scale]``.
-        precision: of the training steps: "float32", "tf32", "bf16". Looks and probes are in float32.
+        seeds: how many; by default ``SEEDS[scale]``. precision: of the training steps, as in ``train``.
         out: folder of finished parts.
         jobs: processes on this machine. dask: address of a Dask scheduler whose workers have this course installed.
     Raises ReproduceError: whatever a person can put right: an unknown name, data not at hand, no such device, a folder in use,
-    a full disk, workers that are gone or have other code.
-    """
+    a full disk, workers that are gone or have other code."""
     for what, one, known in (("experiment", name, EXPERIMENTS), ("scale", scale, NETWORKS), ("data set", data, data_sets.NAMES)):
         if one not in known:
             raise ReproduceError(f"unknown {what} {one!r}; there are {', '.join(known)}")
@@ -77,7 +77,10 @@ def reproduce(name: str, scale: str = "desk", data: str = "cifar10", *, device: 
         raise ReproduceError(f"{seeds} seeds: give at least 1")
     if jobs < 1 or (jobs > 1 and dask):
         raise ReproduceError(f"{jobs} jobs: give at least 1" if jobs < 1 else "give jobs or dask, not both")
-    device = device_named(device)
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    device = ("cuda" if here["cuda"] else "cpu") if device == "auto" else device
+    if not here.get(device):
+        raise ReproduceError(f"there is no device {device!r} here; there are auto, {', '.join(one for one in here if here[one])}")
     try:
         check_precision(precision, torch.device(device))
         images = load(data, "cpu")
@@ -112,18 +115,6 @@ def reproduce(name: str, scale: str = "desk", data: str = "cifar10", *, device: 
     return frame, _provenance(name, scale, data, design, list(whole.seeds), device, precision, [facts for _, facts in found])
 
 
-def device_named(device: str) -> str:
-    """ "auto" made definite.
-    Raises ReproduceError: unknown, or not here.
-    """
-    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        return "cuda" if here["cuda"] else "cpu"
-    if not here.get(device):
-        raise ReproduceError(f"there is no device {device!r} here; there are auto, {', '.join(name for name, is_ in here.items() if is_)}")
-    return device
-
-
 @lru_cache
 def load(data: str, device: str) -> data_sets.Data:
     return data_sets.load(data, device)
@@ -132,23 +123,16 @@ def load(data: str, device: str) -> data_sets.Data:
 @lru_cache
 def surroundings(data: str) -> tuple[str, str, str]:
     """What numbers depend on beside the design: hashes of the code and of the images and labels, and the version of torch."""
-    code, content = hashlib.sha256(), hashlib.sha256()
-    for pattern in CODE:
-        for path in sorted(PACKAGE.glob(pattern)):
-            code.update(path.read_bytes())
-    loaded = load(data, "cpu")
+    code = hashlib.sha256(b"".join(path.read_bytes() for pattern in CODE for path in sorted(PACKAGE.glob(pattern))))
+    content, loaded = hashlib.sha256(), load(data, "cpu")
     for tensor in (loaded.x_train, loaded.y_train, loaded.x_test, loaded.y_test):
         content.update(tensor.contiguous().numpy())
     return code.hexdigest(), content.hexdigest(), torch.__version__
 
 
-_one_at_a_time = threading.Lock()  # Two in threads of one process, as Dask may have them, would draw from the same random numbers.
-
-
 def compute(part: Part, expected: tuple[str, str, str], parent: int | None = None) -> tuple[Part, pd.DataFrame, dict]:
     """Do one part, in whichever process and on whichever machine.
-    Raises ReproduceError: other code, another torch or other data than where the parts were listed; not enough GPU memory.
-    """
+    Raises ReproduceError: other code, another torch or other data than where the parts were listed; not enough GPU memory."""
     if parent:
         _end_with(parent)
     with _one_at_a_time:
@@ -176,7 +160,6 @@ def compute(part: Part, expected: tuple[str, str, str], parent: int | None = Non
 @lru_cache
 def _end_with(parent: int) -> None:
     """End this process when the one that started it is gone, rather than when it has waited for work in vain."""
-
     def watch():
         while True:
             time.sleep(1)
@@ -198,7 +181,6 @@ def _each(parts: list[Part], jobs: int, dask: str | None) -> Iterator[tuple[Part
         return
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import BrokenProcessPool
-
     parent = os.getpid() if jobs > 1 else None
     try:
         yield from Parallel(jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs)(
@@ -225,39 +207,30 @@ def _on_dask(parts, expected, address):
         except TimeoutError as error:
             raise ReproduceError(f"the scheduler at {address} has no workers; start some") from error
         except (KilledWorker, CancelledError, OSError) as error:
-            raise ReproduceError(f"workers of {address} died, or it is gone ({type(error).__name__}); what was finished is kept: run the "
-                                 "same command again") from error
+            raise ReproduceError(f"workers of {address} died, or it is gone ({type(error).__name__}); what was finished is kept: "
+                                 "run the same command again") from error
         except ModuleNotFoundError as error:
             raise ReproduceError(f"a worker cannot import {error.name}; install this course there") from error
 
 
-# ------------------------------------------------------------------------------------------------------- finished parts
-
-
-class _ours:
-    """A folder in which nobody else writes meanwhile."""
-
-    def __init__(self, path: Path) -> None:
-        from filelock import FileLock  # torch brings it along
-
-        self.path, self.lock = path, FileLock(path / ".lock", timeout=0)
-
-    def __enter__(self) -> Path:
-        from filelock import Timeout
-
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self.lock.acquire()
-        except Timeout:
-            raise ReproduceError(f"{self.path} is in use by another process; wait for it, end it, or give another --out") from None
-        except OSError as error:
-            raise ReproduceError(f"cannot write to {self.path} ({error.strerror or error}); give another --out") from error
-        for left in self.path.glob(".*.tmp"):  # What somebody who was killed was writing.
+@contextmanager
+def _ours(folder: Path) -> Iterator[Path]:
+    """The folder of finished parts, in which nobody else writes meanwhile."""
+    from filelock import FileLock, Timeout  # torch brings it along
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise ReproduceError(f"{folder} is in use by another process; wait for it, end it, or give another --out") from None
+    except OSError as error:
+        raise ReproduceError(f"cannot write to {folder} ({error.strerror or error}); give another --out") from error
+    try:
+        for left in folder.glob(".*.tmp"):  # What somebody who was killed was writing.
             left.unlink(missing_ok=True)
-        return self.path
-
-    def __exit__(self, *error) -> None:
-        self.lock.release()
+        yield folder
+    finally:
+        lock.release()
 
 
 def _keep(folder: Path, part: Part, frame: pd.DataFrame, facts: dict) -> None:
@@ -267,8 +240,8 @@ def _keep(folder: Path, part: Part, frame: pd.DataFrame, facts: dict) -> None:
     try:
         records.write_whole(folder / f"{part.key()}.json.gz", content)
     except OSError as error:
-        raise ReproduceError(f"cannot write to {folder} ({error.strerror or error}); {len(list(folder.glob('*.json.gz')))} finished parts "
-                             "are kept there: make room and run the same command again") from error
+        raise ReproduceError(f"cannot write to {folder} ({error.strerror or error}); {len(list(folder.glob('*.json.gz')))} "
+                             "finished parts are kept there: make room and run the same command again") from error
 
 
 def _finished(folder: Path, part: Part) -> tuple[pd.DataFrame, dict] | None:
@@ -309,14 +282,10 @@ def _provenance(name, scale, data, design, seeds, device, precision, facts) -> d
     }
 
 
-# ---------------------------------------------------------------------------------------------------------- the command
-
-
 def command(name: str, *, record: bool, dry_run: bool, scale: str, data: str, out: Path, **settings) -> None:
-    """What ``python -m bncourse reproduce`` does: one experiment or all, each table and its provenance written beside the parts and,
-    with ``record``, to the book."""
+    """What ``python -m bncourse reproduce`` does: one experiment or all, each table and its provenance written beside the parts
+    and, with ``record``, to the book."""
     import shlex
-
     if name != "all" and name not in EXPERIMENTS:
         raise ReproduceError(f"unknown experiment {name!r}; there are {', '.join(EXPERIMENTS)}, and all")
     names = list(EXPERIMENTS) if name == "all" else [name]
@@ -333,8 +302,8 @@ def command(name: str, *, record: bool, dry_run: bool, scale: str, data: str, ou
             try:
                 path = records.write(each, scale, frame, told, folder)
             except OSError as error:
-                raise ReproduceError(f"cannot write to {folder} ({error.strerror or error}); finished parts are kept in {out}: make room "
-                                     "and run the same command again") from error
+                raise ReproduceError(f"cannot write to {folder} ({error.strerror or error}); finished parts are kept in {out}: "
+                                     "make room and run the same command again") from error
         lost = frame[frame.diverged].groupby([column for column in ("norm", "lr", "seed") if column in frame]).ngroups
         print(f"{each}: {told['parts']} trainings, {told['seconds'] / 60:.1f} min of computing in all, {lost} of them blew up; {path}")
     if not dry_run:
@@ -348,13 +317,10 @@ def _plan(name: str, scale: str, settings: dict) -> None:
     print(f"{name}: {len(combinations) * seeds} trainings of {empty.fixed['steps']} steps ({len(combinations)} settings, {seeds} seeds)")
     for levels in combinations:
         print("  " + ", ".join(f"{key} {value}" for key, value in levels.items()))
-    try:
-        known = records.read(name, scale)
-    except records.RecordRefused:
-        known = None
-    if known:
-        minutes = known.provenance["seconds"] / known.provenance["parts"] * len(combinations) * seeds / 60
-        print(f"  about {minutes:.0f} min of computing, as long as the record took")
+    with suppress(records.RecordRefused):
+        if known := records.read(name, scale):
+            minutes = known.provenance["seconds"] / known.provenance["parts"] * len(combinations) * seeds / 60
+            print(f"  about {minutes:.0f} min of computing, as long as the record took")
 
 
 def _may_record(scale: str, data: str, seeds: int | None) -> None:
@@ -364,33 +330,27 @@ def _may_record(scale: str, data: str, seeds: int | None) -> None:
     if seeds is not None and seeds < SEEDS[scale]:
         raise ReproduceError(f"a record has {SEEDS[scale]} seeds or more: fewer give no verdict")
     if not records.FOLDER.parent.is_dir() or provenance.commit()[0] == "unknown":
-        raise ReproduceError("--record writes into the book and has to name the commit it was made with; run it in a checkout of the "
-                             "repository, as python -m bncourse")
+        raise ReproduceError("--record writes into the book and has to name the commit it was made with; run it in a checkout of "
+                             "the repository, as python -m bncourse")
 
 
-class _progress:
+@contextmanager
+def _progress(name: str) -> Iterator[Progress]:
     """A bar in a terminal; in a log a line now and then."""
+    from rich import progress
+    from rich.console import Console
+    console, last = Console(stderr=True), 0.0
+    columns = (progress.TextColumn(name), progress.BarColumn(), progress.MofNCompleteColumn(), progress.TimeElapsedColumn(),
+               progress.TextColumn("{task.fields[left]}"))
+    with progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None, left="")
 
-    def __init__(self, name: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        def tell(done: int, of: int, seconds: float | None) -> None:
+            nonlocal last
+            left = "" if seconds is None else f", about {seconds / 60:.0f} min left"
+            bar.update(task, completed=done, total=of, left=left)
+            if not console.is_terminal and done < of and time.monotonic() - last >= 15:
+                last = time.monotonic()
+                print(f"{name}: {done} of {of} trainings{left}", file=sys.stderr, flush=True)
 
-        console = Console(stderr=True)
-        columns = TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}")
-        self.name, self.last, self.terminal = name, 0.0, console.is_terminal
-        self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-    def __enter__(self) -> Progress:
-        self.bar.start()
-        self.task = self.bar.add_task("", total=None, left="")
-        return self.tell
-
-    def __exit__(self, *error) -> None:
-        self.bar.stop()
-
-    def tell(self, done: int, of: int, seconds: float | None) -> None:
-        left = "" if seconds is None else f", about {seconds / 60:.0f} min left"
-        self.bar.update(self.task, completed=done, total=of, left=left)
-        if not self.terminal and done < of and time.monotonic() - self.last >= 15:
-            self.last = time.monotonic()
-            print(f"{self.name}: {done} of {of} trainings{left}", file=sys.stderr, flush=True)
+        yield tell

@@ -8,8 +8,7 @@
     study.judge("bn-faster")
     say(f"{study(accuracy('batch', 50)):.0%}")      # the same mean as on the card, because it is the same expression
 
-Card, table, prose and description of a figure cannot disagree: they are all computed from one ``Quantity``.
-"""
+Card, table, prose and description of a figure cannot disagree: they are all computed from one ``Quantity``."""
 
 import copy
 import itertools
@@ -31,21 +30,22 @@ from bncourse.widgets import outcome, question
 SIZES = ("steps", "batch", "layers", "width")  # what another scale may have otherwise, and the question stays the same
 PLACES = ("step", "layer")  # what a frame of `train` may tell apart besides the factors
 OPTIONS = ("weight_decay", "clip", "schedule", "precision", "test")  # train's, passed on as they are
+KINDS = {"lr": "learning rate", "layers": "layers", "batch": "batch", "width": "width"}
+# Of this process, in order: claims and questions, and which of them have been answered.
+registered: dict[str, Claim] = {}
+verdicts: dict[str, Verdict] = {}
+asked: dict[str, str | None] = {}
+carded: set[str] = set()
 
 
 class StudyError(ValueError):
     """What was asked does not go with the design of the study; the message says what would."""
 
 
-# ---------------------------------------------------------------------------------------------------------- quantities
-
-
 @dataclass(frozen=True)
 class Quantity:
-    """One number per seed, with its words and unit. ``-``, ``+``, ``*``, ``/`` compose numbers and words; ``>`` and ``<`` predict.
-
-    ``of(study)`` gives the numbers, ``check(study)`` raises where the design has no such thing.
-    """
+    """One number per seed, with its words and unit. ``-``, ``+``, ``*``, ``/`` compose numbers and words; ``>`` and ``<``
+    predict. ``of(study)`` gives the numbers, ``check(study)`` raises where the design has no such thing."""
 
     name: str
     where: tuple[tuple[str | None, object], ...]
@@ -79,12 +79,7 @@ class Quantity:
             words = ", ".join([self.name, *common, f" {between} ".join(sides)])
         else:
             words = f"{self.words}, {between} {other.words}"
-
-        def check(study):
-            self.check(study)
-            other.check(study)
-
-        return Quantity(words, (), lambda study: compute(self.of(study), other.of(study)), check, unit, ratio)
+        return combined(words, compute, self, other, unit=unit, ratio=ratio)
 
     def __sub__(self, other):
         return self._with(other, np.subtract, "minus", self.unit)
@@ -105,11 +100,17 @@ class Quantity:
     def __abs__(self):
         return replace(self, name=f"size of the {self.words}", where=(), of=lambda study: abs(self.of(study)), at=None)
 
+    def _against(self, other: "Quantity | float", above: bool) -> "Prediction":
+        if isinstance(other, Quantity):
+            return Prediction(self - other, above, 0.0)
+        allow(other)
+        return Prediction(self, above, float(other))
+
     def __gt__(self, other: "Quantity | float") -> "Prediction":
-        return _prediction(self, other, above=True)
+        return self._against(other, above=True)
 
     def __lt__(self, other: "Quantity | float") -> "Prediction":
-        return _prediction(self, other, above=False)
+        return self._against(other, above=False)
 
 
 @dataclass(frozen=True)
@@ -129,27 +130,19 @@ class Prediction:
         raise TypeError("a prediction is true or false only after a run: chain two as two claims (a < q < b is not one)")
 
 
-def _prediction(quantity: Quantity, other: Quantity | float, above: bool) -> Prediction:
-    if isinstance(other, Quantity):
-        return Prediction(quantity - other, above, 0.0)
-    allow(other)
-    return Prediction(quantity, above, float(other))
-
-
 @dataclass(frozen=True)
 class Measure:
-    """A column of a study's frame. Called with a place it is a ``Quantity``: ``accuracy("batch", 50)``, ``shift("none", layer=8)``.
+    """A column of a study's frame. Called with a place it is a ``Quantity``: ``accuracy("batch", 50)``, ``shift("none",
+    layer=8)``.
 
     A bare word is a level of one of the factors, a bare number a step; whatever else is named. A list of places, or a slice of
     steps, is averaged over.
 
     Args:
-        column: of the frame.
         words: what it is, as on an axis.
         unit: "points" and "%" print hundredths.
         over: what it is averaged over where nothing is picked, for example ("layer", "step").
-        mean: "geometric" for what is compared by quotients; over places as over seeds.
-    """
+        mean: "geometric" for what is compared by quotients; over places as over seeds."""
 
     column: str
     words: str
@@ -171,29 +164,24 @@ class Measure:
 
 def computed(words: str, values: Callable[["Study"], Sequence[float]], unit: str = "", ratio: bool = False,
              at_any_scale: bool = False) -> Quantity:
-    """A quantity of your own: ``values(study)`` gives one number per seed, in order. ``at_any_scale``: it names no step and no layer
-    of this study's, so it may be asked of a larger one."""
-
+    """A quantity of your own: ``values(study)`` gives one number per seed, in order. ``at_any_scale``: it names no step and no
+    layer of this study's, so it may be asked of a larger one."""
     def check(study):
         if study._from and not at_any_scale:
             raise StudyError(f"{words}: it is computed from steps, layers or runs of the page's own")
-
     return Quantity(words, (), lambda study: np.asarray(values(study), float), check, unit, ratio)
 
 
 def combined(words: str, how: Callable[..., np.ndarray], *quantities: Quantity, unit: str = "", ratio: bool = False) -> Quantity:
     """``how`` of the numbers of several quantities, seed by seed: ``combined("the best of both", np.maximum, a, b)``."""
-
     def check(study):
         for quantity in quantities:
             quantity.check(study)
-
     return Quantity(words, (), lambda study: how(*(quantity.of(study) for quantity in quantities)), check, unit, ratio)
 
 
 def at_best(factor: str, quantity: Quantity, by: Quantity | None = None, smallest: bool = False) -> Quantity:
     """The quantity at that level of the factor where it (or ``by``) is best on average over seeds, as somebody tuning would."""
-
     def best(study):
         means = {level: np.mean((by or quantity).at(**{factor: level}).of(study)) for level in study.factors[factor]}
         finite = {level: mean for level, mean in means.items() if np.isfinite(mean)}
@@ -211,9 +199,6 @@ def at_best(factor: str, quantity: Quantity, by: Quantity | None = None, smalles
 
     return Quantity(quantity.name, (*quantity.where, ("at best", factor)),
                     lambda study: quantity.at(**{factor: best(study)}).of(study), check, quantity.unit, quantity.ratio)
-
-
-KINDS = {"lr": "learning rate", "layers": "layers", "batch": "batch", "width": "width"}
 
 
 def _said(name: str | None, value) -> str:
@@ -242,39 +227,27 @@ def _listed(values: Sequence) -> str:
     return ", ".join(texts[:-1]) + f" and {texts[-1]}" if len(texts) > 1 else texts[0]
 
 
-# --------------------------------------------------------------------------------------------------------------- study
-
-
 def perceptron(data: data.Data, seed: int, *, norm: str = "none", layers: int = 8, width: int = 32, init: str | float = "he",
                activation: str = "relu", noise: Mapping | None = None, **options) -> nn.Module:
-    """The network of most chapters: ``layers`` hidden layers of ``width`` units. ``noise`` is for the normalizers that have some."""
+    """The network of most chapters: ``layers`` hidden layers of ``width`` units. ``noise`` is for the normalizers that have
+    some."""
     sizes = (data.features, *[width] * layers, data.classes)
     return nets.mlp(sizes, norm, init, activation, seed, fused=True, **(noise or {} if "nois" in norm else {}), **options)
-
-
-# Of this process, in order: claims and questions, and which of them have been answered.
-registered: dict[str, Claim] = {}
-verdicts: dict[str, Verdict] = {}
-asked: dict[str, str | None] = {}
-carded: set[str] = set()
 
 
 class Study:
     """Every combination of the levels of its factors, trained over the same seeds.
 
     Args:
-        lab: data, device and seeds (``set_up``).
-        seeds: how many.
+        lab: data, device and seeds (``set_up``); seeds: how many.
         net: ``net(data, seed, **design)`` builds a network.
         each: ``each(seeds=, **design)`` gives the frame of one combination, with a column "seed", where that is not a training.
         at_once: factors of which ``each`` is given all levels together, as a list; its frame has a column for each.
         only: ``only(**levels)`` says which combinations to run, where not all.
-        data: other than the lab's.
-        record, probes: as in ``train``. A probe is copied for every combination.
+        data: other than the lab's; record, probes: as in ``train``. A probe is copied for every combination.
         design: a value, or a list of values (then it is a factor, and a column of the frame), or a dictionary from names of
             levels to values. ``lr``, ``steps``, ``batch`` and ``train``'s options go to the training, ``pixels`` ("raw",
-            "scaled") to the data, whatever else to ``net`` (or ``each``).
-    """
+            "scaled") to the data, whatever else to ``net`` (or ``each``)."""
 
     def __init__(self, lab, *, seeds: int = 8, net: Callable = perceptron, each: Callable | None = None,
                  at_once: Sequence[str] = (), only: Callable | None = None, data=None, record: Sequence[int] | None = None,
@@ -300,8 +273,6 @@ class Study:
     def but(self, **changes) -> "Study":
         """The same design with changes, as a study of its own."""
         return Study(self.lab, **self._given | changes)
-
-    # ------------------------------------------------------------------------------------------------- before the run
 
     def claim(self, id: str, prediction: Prediction, says: str, source: str, evidence=None) -> None:
         """Write a claim down. Raises ``StudyError`` after the run, or where the design cannot answer it."""
@@ -355,10 +326,7 @@ class Study:
             together = {name: self.factors[name] for name in self.at_once}
             return self.each(seeds=seeds, **given, **together).assign(**levels)
         images = data.scaled(self.data) if given.pop("pixels", "raw") == "scaled" else self.data
-        if "lr" in given or "lr" not in self.factors:
-            lrs = [given.pop("lr", 0.1)]
-        else:
-            lrs = self.factors["lr"]
+        lrs = [given.pop("lr", 0.1)] if "lr" in given or "lr" not in self.factors else self.factors["lr"]
         options = {name: given.pop(name) for name in OPTIONS if name in given}
         steps, batch_size = given.pop("steps"), given.pop("batch", 64)
         build = partial(self.net, images, **given)
@@ -366,15 +334,14 @@ class Study:
                      record=self.record, probes=copy.deepcopy(list(self.probes)),
                      labels={name: level for name, level in levels.items() if name != "lr"}, **{"test": False} | options)
 
-    # ---------------------------------------------------------------------------------------------------- what it says
-
     def judge(self, *ids: str, expect: str = "supported", card: bool = True) -> None:
         """Give the verdicts on these claims and show their cards. Raises ``VerdictChanged`` where one is not as expected."""
         for id in ids:
             if id not in self.claims:
                 raise StudyError(f"this study has no claim {id!r}; it has {', '.join(self.claims) or 'none'}")
             claim, prediction = self.claims[id]
-            carded.update([id] if card else [])
+            if card:
+                carded.add(id)
             verdicts[id] = claim.judge(prediction.quantity.of(self._ran()), expect, card)
 
     def note(self, *ids: str, expect: str = "supported") -> None:
@@ -389,14 +356,12 @@ class Study:
         if answer not in self.questions[text]:
             raise StudyError(f"{answer!r} is not one of the options {list(self.questions[text])}")
         self._ran()
-        right = [option for option, predictions in self.questions[text].items() if all(map(self._holds, predictions))]
+        right = [option for option, predictions in self.questions[text].items() if all(
+            one.claim("question", "", "").verdict(one.quantity.of(self)).word == "supported" for one in predictions)]
         if right != [answer] and claims.strict:
             raise VerdictChanged(f"the question {text!r} says that the answer is {answer!r}; measured is {right or 'none of them'}")
         asked[text] = answer
         outcome(text, answer if right == [answer] else " or ".join(right) or "none of these")
-
-    def _holds(self, prediction: Prediction) -> bool:
-        return prediction.claim("question", "", "").verdict(prediction.quantity.of(self)).word == "supported"
 
     def __call__(self, quantity: Quantity) -> Measured:
         """The mean over seeds, for prose. Raises ``StudyError`` where some seed gave no finite number: count those instead."""
@@ -421,7 +386,8 @@ class Study:
         return f"{Measured(inside.sum())} of {Measured(len(numbers))}"
 
     def rows(self, measure: Measure, **where) -> pd.DataFrame:
-        """The rows of the frame at a place, one for each of what it leaves open, without those of which the column says nothing."""
+        """The rows of the frame at a place, one for each of what it leaves open, without those of which the column says
+        nothing."""
         return self._rows(measure, self._place(measure, tuple(where.items()), whole=False))
 
     def _rows(self, measure: Measure, place: dict) -> pd.DataFrame:
@@ -454,8 +420,7 @@ class Study:
     def figure(self, *panels: tuple, by: str | None = None, caption: str, **where) -> None:
         """Curves over seeds with their intervals, one panel for each ``(measure, x)`` or ``(measure, x, options)``.
 
-        Options are those of an axis ("yscale", "ylim", "title", …) and "where", what this panel picks beyond the others.
-        """
+        Options are those of an axis ("yscale", "ylim", "title", …) and "where", what this panel picks beyond the others."""
         by = by or next(iter(self.factors))
         fig, axes = figures.panels(len(panels))
         for ax, (measure, x, *options) in zip(axes, panels):
@@ -470,11 +435,9 @@ class Study:
         figures.show(fig, caption=caption)
 
     def at(self, frame: pd.DataFrame, on: str, factors: Sequence[str], fixed: Mapping) -> "Study":
-        """These very questions, asked of a run at another scale: of its frame, on these data, with its factors and what it held fixed.
-
-        A step of this study means the same fraction of the training there, a layer the same fraction of the depth, and no look counts
-        that is earlier than this study's first. A question about a level that there is not raises ``StudyError``.
-        """
+        """These very questions, asked of a run at another scale: of its frame, on these data, with its factors and what it held
+        fixed. A step of this study means the same fraction of the training there, a layer the same fraction of the depth, and no
+        look counts that is earlier than this study's first. A question about a level that there is not raises ``StudyError``."""
         frame = frame.assign(**{name: value for name, value in fixed.items() if name in self.factors and name not in frame})
         for name, value in fixed.items():
             if name in self.fixed and name not in SIZES and self.fixed[name] != value:
@@ -558,7 +521,7 @@ class Study:
         if rows.empty:
             raise StudyError(f"{measure.words}: there are no rows at {place}")
         averaged = [name for name in (*self.factors, *PLACES) if name in rows and rows[name].nunique() > 1]
-        if left := [name for name in averaged if name not in measure.over and not _several(place.get(name))]:
+        if left := [name for name in averaged if name not in measure.over and not isinstance(place.get(name), (tuple, slice))]:
             raise StudyError(f"{measure.words}: pick {', '.join(left)}, or name it in Measure(over=...)")
         column = rows[measure.column].astype(float)
         if measure.mean == "geometric":
@@ -569,14 +532,9 @@ class Study:
         return np.exp(numbers) if measure.mean == "geometric" else numbers
 
 
-def _several(value) -> bool:
-    return isinstance(value, (tuple, slice))
-
-
 def _matches(column: pd.Series, value) -> pd.Series:
     if isinstance(value, slice):
-        after = column >= value.start if value.start is not None else column == column
-        return after & (column <= value.stop) if value.stop is not None else after
+        return column.between(-np.inf if value.start is None else value.start, np.inf if value.stop is None else value.stop)
     return column.isin(value) if isinstance(value, tuple) else column == value
 
 
@@ -590,9 +548,6 @@ class Said(dict):
         return _said(self.factor, level)
 
 
-# ------------------------------------------------------------------------------------------------------- end of a chapter
-
-
 def know(*ids: str) -> None:
     """What the chapter found, a line for each of these claims."""
     say("\n".join(f"- {registered[id].says} **{sentence(verdicts[id].word)}**: {Measured.text(verdicts[id].effect_text())}."
@@ -600,16 +555,19 @@ def know(*ids: str) -> None:
 
 
 def closing() -> None:
-    """The table of all claims of the chapter, asserted, and what the book's last chapter gathers.
-    Raises StudyError: a claim that was not judged, or a question that was not answered.
-    """
-    from IPython.display import display
-
+    """The table of all claims of the chapter, and what the book's last chapter gathers.
+    Raises StudyError: a claim that was not judged, or a question that was not answered."""
     if open_ := [id for id in registered if id not in verdicts]:
         raise StudyError(f"not judged: {', '.join(open_)}; a claim that was written down gets its verdict")
     if open_ := [text for text, answer in asked.items() if answer is None]:
         raise StudyError(f"not answered: {open_}; reveal(...) says what was measured")
-    display(Closing())
+    rows = "".join(map(_row, verdicts.values()))
+    heads = "".join(f'<th scope="col">{head}</th>' for head in ("Verdict", "Claim", "Measured"))
+    words = [v.word for v in verdicts.values()]
+    tally = ", ".join(f"{words.count(word)} {word}" for word in claims.VERDICTS if word in words)
+    claims.Shown(f'<details class="all-claims"><summary>{len(words)} claims: {tally}</summary><table class="claims">'
+                 f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></details>",
+                 "\n".join(v.text() for v in verdicts.values()), claims=[v.data() for v in verdicts.values()]).show()
 
 
 def _row(v: Verdict) -> str:
@@ -619,17 +577,3 @@ def _row(v: Verdict) -> str:
             f"<td>{escape(v.claim.says)}<br><small>{escape(sentence(v.claim.effect))}. Claim: {escape(v.claim.source)}.</small></td>"
             f"<td>{claims.picture(v, width=120)}<br>{escape(v.effect_text())}<br>"
             f"<small>predicted {escape(v.prediction_text())}; {v.seeds_text()}</small></td></tr>")
-
-
-class Closing:
-    """All verdicts of the chapter as one table, and as data."""
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        rows = "".join(map(_row, verdicts.values()))
-        heads = "".join(f'<th scope="col">{head}</th>' for head in ("Verdict", "Claim", "Measured"))
-        words = [v.word for v in verdicts.values()]
-        tally = ", ".join(f"{words.count(word)} {word}" for word in claims.VERDICTS if word in words)
-        return {"text/html": f'<details class="all-claims"><summary>{len(words)} claims: {tally}</summary><table class="claims">'
-                             f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></details>",
-                "text/plain": "\n".join(v.text() for v in verdicts.values()),
-                claims.MIME: {"claims": [v.data() for v in verdicts.values()]}}

@@ -20,8 +20,7 @@ They raise TypeError: y, gamma, beta or the loss are not in double precision; y 
 scalar, does not depend on z, or has a gradient that is not finite.
 
 Functions called ``printed_...`` and ``plain_...`` compute what the paper's text says, literally, where that is not what its
-proofs show. Their inequality fails; chapter 07 counts how often.
-"""
+proofs show. Their inequality fails; chapter 07 counts how often."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,9 +43,9 @@ class Sides(NamedTuple):
 
     @property
     def relative_error(self) -> Tensor:
-        """|left - right| / scale, per unit. Not relative to the sides themselves: both may be what little is left of large terms (for
-        m = 2, nothing), and agree to rounding *of those*. ``scale`` is the sum of their absolute values before anything is projected
-        out; a scale of zero counts as the smallest normal number."""
+        """|left - right| / scale, per unit. Not relative to the sides themselves: both may be what little is left of large terms
+        (for m = 2, nothing), and agree to rounding *of those*. ``scale`` is the sum of their absolute values before anything is
+        projected out; a scale of zero counts as the smallest normal number."""
         return (self.left - self.right).abs() / self.scale.clamp(min=TINY)
 
     @property
@@ -57,7 +56,8 @@ class Sides(NamedTuple):
 
 @dataclass(frozen=True)
 class Pass:
-    """What meets at one batch normalization: ``y_hat``, ``z`` and ``g`` = dL/dz, (m, units); ``mu``, ``sigma``, ``gamma``, (units,)."""
+    """What meets at one batch normalization: ``y_hat``, ``z`` and ``g`` = dL/dz, (m, units); ``mu``, ``sigma``, ``gamma``,
+    (units,)."""
 
     y_hat: Tensor
     z: Tensor
@@ -110,8 +110,7 @@ def look(y: Tensor, loss: Loss, gamma: float | Tensor = 1.0, beta: float | Tenso
 def gradient_magnitude(y: Tensor, loss: Loss, gamma: float | Tensor = 1.0, beta: float | Tensor = 0.0) -> Sides:
     """Theorem 4.1, an equality: ||dL/dy||² = (gamma² / sigma²) (||g||² - <1, g>² / m - <g, y_hat>² / m).
 
-    1 / sqrt(m) and y_hat / sqrt(m) are orthogonal unit vectors: squared lengths in the backward pass above (Pythagoras).
-    """
+    1 / sqrt(m) and y_hat / sqrt(m) are orthogonal unit vectors: squared lengths in the backward pass above (Pythagoras)."""
     at, left = look(y, loss, gamma, beta), _gradient_through(y, loss, gamma, beta).square().sum(0)
     m, g_squared = len(at.g), at.g.square().sum(0)
     right = at.gain.square() * (g_squared - at.along_one.square() / m - at.along_y_hat.square() / m)
@@ -128,8 +127,8 @@ def printed_gradient_magnitude(y: Tensor, loss: Loss, gamma: float | Tensor = 1.
 
 
 def plain_gradient_magnitude(y: Tensor, loss: Loss, gamma: float | Tensor = 1.0, beta: float | Tensor = 0.0) -> Sides:
-    """Theorem 4.1 read as a comparison of two networks with the same weights: g is the gradient of the *plain* network, which hands
-    y itself to ``loss``. Nothing ties it to the left side (unless gamma = sigma and beta = mu, where z = y)."""
+    """Theorem 4.1 read as a comparison of two networks with the same weights: g is the gradient of the *plain* network, which
+    hands y itself to ``loss``. Nothing ties it to the left side (unless gamma = sigma and beta = mu, where z = y)."""
     at, left = look(y, loss, gamma, beta), _gradient_through(y, loss, gamma, beta).square().sum(0)
     g, m = _gradient(loss, y), len(y)
     g_squared = g.square().sum(0)
@@ -144,8 +143,7 @@ def gradient_curvature(y: Tensor, loss: Loss, gamma: float | Tensor = 1.0, beta:
 
     Step from y along u. Since u is orthogonal to 1 and to y_hat, mu stays, sigma² grows to sigma² + t² ||u||² / m, and so
     d²z/dt² = -gamma y_hat ||u||² / (m sigma²) at t = 0, while dz/dt = (gamma / sigma) u. Chain rule.
-    Either side takes a Hessian-vector product per unit.
-    """
+    Either side takes a Hessian-vector product per unit."""
     at, u = look(y, loss, gamma, beta), _gradient_through(y, loss, gamma, beta)
     left = (u * _curvature_times(lambda y: loss(batch_norm(y, gamma, beta)), y, u)).sum(0)
     u, m = at.backward(), len(at.g)  # From here on by formula.
@@ -164,8 +162,7 @@ def same_minimum(y: Tensor) -> Sides:
     """Observation 4.3: with gamma = sigma and beta = mu batch normalization passes y on unchanged. Left z, right y, (m, units).
 
     So no value of the loss is lost. A *minimum* in W stays one if the layer has a bias (or 1 is a combination of its inputs), and
-    not in general (chapter 07).
-    """
+    not in general (chapter 07)."""
     y, _, _ = _checked(y, 1.0, 0.0)
     _, mu, sigma = _normalize(y)
     return Sides(batch_norm(y, sigma, mu), y, y.abs().amax(0).expand_as(y))
@@ -180,8 +177,7 @@ def worst_case_gradient(y: Tensor, loss: Loss, gamma: float | Tensor = 1.0, beta
         max ||dL/dW||² = (gamma² / sigma²) (g_max - lam² m mean(g)² - (lam² / m) <g, y_hat>²).
 
     dL/dW = X' dL/dy is at most lam times as long as dL/dy, and X = lam * identity with W = y' / lam is as long: put that
-    into 4.1. The left side is autograd's gradient of W at this X. Raises ValueError, too: lam is not positive.
-    """
+    into 4.1. The left side is autograd's gradient of W at this X. Raises ValueError, too: lam is not positive."""
     y, lam = _worst_case_output(y, gamma, beta, lam)
     x, w = lam * torch.eye(len(y), dtype=torch.float64, device=y.device), (y / lam).T  # w is (units, inputs), of m inputs here.
     w_gradient = _gradient(lambda w: loss(batch_norm(x @ w.T, gamma, beta)), w)
@@ -196,8 +192,7 @@ def printed_worst_case_gradient(y: Tensor, loss: Loss, gamma: float | Tensor = 1
     """Theorem 4.4 as printed: max ||dL/dW||² <= (gamma² / sigma²) (g_max² - m mean(g)² - lam² <g, y_hat>²).
 
     g_max is defined there as a *squared* norm and then squared again; ``squared_twice=False`` reads it kindly, as the norm:
-    g_max² = lam² ||g||². What remains: lam² is missing from one term and 1 / m from the other.
-    """
+    g_max² = lam² ||g||². What remains: lam² is missing from one term and 1 / m from the other."""
     left, _, scale = worst_case_gradient(y, loss, gamma, beta, lam)
     y, lam = _worst_case_output(y, gamma, beta, lam)
     at, m = look(y, loss, gamma, beta), len(y)
@@ -215,12 +210,12 @@ def initialization_gain(w0: Tensor, w_star: Tensor) -> Sides:
     k = <W*, W0> / ||W*||²: the foot of the perpendicular. There may be nearer optima on other rays, hence the paper's <=.
 
     ``w0`` and ``w_star`` are float64 tensors of one shape, any shape; the norm is that of all numbers together, so the result has
-    one entry. Raises TypeError: not float64 tensors. ValueError: different shapes, numbers that are not finite, or <w0, w_star> <= 0.
-    """
+    one entry. Raises TypeError: not float64 tensors. ValueError: different shapes, numbers that are not finite, or <w0, w_star>
+    <= 0. """
     for name, w in (("w0", w0), ("w_star", w_star)):
         _double(name, w)
     if w0.shape != w_star.shape:
-        raise ValueError(f"w0 has shape {tuple(w0.shape)} and w_star {tuple(w_star.shape)}; they are two values of the same weights")
+        raise ValueError(f"w0 has shape {tuple(w0.shape)}, w_star {tuple(w_star.shape)}; they are two values of the same weights")
     w0, w_star = w0.detach().flatten(), w_star.detach().flatten()
     if not (w0 * w_star).sum() > 0:
         raise ValueError(f"<w0, w_star> = {(w0 * w_star).sum():.3g}, but the theorem needs it above 0: otherwise no point k * "
@@ -276,7 +271,7 @@ def _differentiate(function: Loss, at: Tensor, create_graph: bool = False) -> Te
     if not isinstance(value, Tensor):
         raise TypeError(f"the loss gave a {type(value).__name__}; it has to be a tensor that autograd can follow back to z")
     if value.dim():
-        raise ValueError(f"the loss gave shape {tuple(value.shape)}, not a scalar; one number for the whole batch: end it in .sum() or .mean()")
+        raise ValueError(f"the loss gave shape {tuple(value.shape)}, not a scalar: end it in .sum() or .mean()")
     if value.dtype != torch.float64:
         raise TypeError(f"the loss gave {value.dtype}; it has to stay in float64 all the way: convert what it uses "
                         "(.double()), and do not convert z")
@@ -304,7 +299,7 @@ def _checked(y: Tensor, gamma: float | Tensor, beta: float | Tensor) -> tuple[Te
     """y detached, gamma and beta as tensors of shape (units,)."""
     _double("y", y)
     if y.dim() != 2:
-        raise ValueError(f"y has shape {tuple(y.shape)}; needed is (m, units): a batch of m outputs of each unit. One unit: y[:, None]")
+        raise ValueError(f"y has shape {tuple(y.shape)}; needed is (m, units), m outputs of each unit. One unit: y[:, None]")
     m, units = y.shape
     if m < 2 or units < 1:
         raise ValueError(f"y has shape {(m, units)}: the statistics need a batch of at least 2 examples, of at least 1 unit")

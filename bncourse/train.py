@@ -1,9 +1,7 @@
 """Train many seeds and learning rates of one network at once; get one tidy frame back.
 
-Plain stochastic gradient descent, as in Santurkar et al. 2018: no momentum and, unless asked for, no weight decay. A seed
-fixes the initial weights and the order of the batches, and both are the same for every network trained under that seed, so
-that differences between networks can be taken seed by seed.
-"""
+Plain stochastic gradient descent, as in Santurkar et al. 2018: no momentum and, unless asked for, no weight decay. A seed fixes
+the initial weights and the order of the batches, so that differences between networks can be taken seed by seed."""
 
 import copy
 import math
@@ -11,7 +9,7 @@ import operator
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pandas as pd
 import torch
@@ -24,15 +22,17 @@ from bncourse.norms import InstanceNorm, LayerNorm, WeightNorm
 from bncourse.precision import check_precision, exactly, lower, rounded
 
 # A probe looks at (network, one batch of inputs per member, step) and returns a frame with a column "member". One that has
-# ``looks_at_update = True`` is given the update that is about to be made, as well: (network, x, step, y=, lr=), with the batch
-# of that step and the learning rate of each member. Floating-point columns are what it measured, but for those it names in
-# ``coordinates``: they say where, and so do all columns that are not floating point. Every member has a row, and no two rows
-# are of one place.
+# ``looks_at_update = True`` is given the coming update, as well: (network, x, step, y=, lr=), with the batch of that step and the
+# learning rate of each member. Floating-point columns are what it measured; those it names in ``coordinates``, and all others,
+# say where. Every member has a row, and no two rows are of one place.
 Probe = Callable[..., pd.DataFrame]
 
 OWN_COLUMNS = ("lr", "seed", "step", "train_loss", "train_accuracy", "diverged", "test_accuracy", "test_accuracy_running")
 WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd, StackedLinear)  # What has "weights" to decay and to clip.
 
+# While statistics are recomputed: no noise, no correction towards those that are being replaced, one batch, nothing remembered.
+CLEAN = {"n_mu": 0.0, "n_sigma": 1.0, "r_mu": 0.0, "r_sigma": 0.0, "r_max": 1.0, "d_max": 0.0, "ghost_size": sys.maxsize,
+         "momentum": 1.0}
 STATISTICS_EXAMPLES = 2048  # How many training images recompute a network's statistics; digits has fewer.
 PROBE_EXAMPLES = 512  # The fixed training batch that probes and the training loss look at.
 TEST_EXAMPLES = 2048  # How many images go through a convolutional network at once in evaluation.
@@ -47,13 +47,12 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
 
     Args:
         build: seed -> network. Those of ``mlp`` and ``residual_mlp`` are trained side by side in one ``Stack`` if they are as
-            they were built (``nets.stackable``), anything else one after another, with the same results. Frozen parameters
-            stay frozen. So do layers that are in evaluation mode within a network in training mode; a network that is in
-            evaluation mode as a whole is put in training mode.
+            they were built (``nets.stackable``), anything else one after another, with the same results. Frozen parameters stay
+            frozen, and so do layers in evaluation mode within a network in training mode; one in evaluation mode is put in
+            training.
         seeds, lrs: none of them twice. Noise inside the network depends on the seed alone, like all else that is random.
         record: steps to look at; step t means "after t updates". Default: 11 steps, evenly spread from 0 to ``steps``.
-        probes: called at each recorded step in training mode, on a fixed training batch or (``looks_at_update``) on the batch
-            of the coming update.
+        probes: called at each recorded step in training mode, on a fixed training batch or (``looks_at_update``) the coming one.
         test: look at the test set too. Without it a look costs a fraction, and the two columns of test accuracy are missing.
         weight_decay: lambda of an L2 penalty lambda/2 ‖w‖² on the weights of linear and convolutional layers (on v, where w is
             normalized); biases and the parameters of normalizers are left alone.
@@ -62,30 +61,31 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
         precision: of the training steps, "float32", "tf32" or "bf16" (``precision``). Looks and probes are always in float32.
         labels: constant columns of the frame, for example ``dict(norm="batch")``.
 
-    Returns:
-        A frame with a row per (lr, seed, step), times layers and whatever else the probes tell apart, and the columns
+    Returns a frame with a row per (lr, seed, step), times layers and whatever else the probes tell apart, and the columns
         ``train_loss``, ``train_accuracy``: training mode (batch statistics, noise on), on a fixed training batch;
         ``test_accuracy``: evaluation mode with statistics recomputed on clean training data;
         ``test_accuracy_running``: evaluation mode with the running statistics of training;
-        ``diverged``: the loss has been infinite or NaN. From then on accuracies are chance and the loss infinite: a run
-        that blew up is counted, not dropped. What probes measure of it is NaN: there is no network left to measure.
+        ``diverged``: the loss has been infinite or NaN. From then on accuracies are chance, the loss infinite, and what probes
+        measure NaN: a run that blew up is counted, not dropped.
         For regression (``data.y_train`` floating point) the loss is the squared error, and there are no accuracies.
     Raises ValueError: no seeds, no learning rates, a batch larger than the training set, nothing to record, a precision that is
     unknown or not the device's; targets that do not fit the outputs; a probe that leaves a member out, or has a column that is
-    not its own. TypeError: a number of another kind.
-    """
+    not its own. TypeError: a number of another kind."""
     seeds, lrs = _listed("seeds", seeds, operator.index), _listed("lrs", lrs, float)
     steps, batch_size = (_one(name, value, operator.index) for name, value in (("steps", steps), ("batch_size", batch_size)))
-    if not seeds or not lrs:
-        raise ValueError(f"nothing to train: seeds={seeds}, lrs={lrs}; give at least one of each")
-    if not all(0 <= lr < math.inf for lr in lrs):
-        raise ValueError(f"lrs={lrs}: learning rates are finite and not negative")
-    if steps < 0:
-        raise ValueError(f"steps={steps}: give 0 or more")
-    if not 0 <= weight_decay < math.inf:
-        raise ValueError(f"weight_decay={weight_decay}: give a finite number, 0 or more")
-    if clip is not None and not clip > 0:
-        raise ValueError(f"clip={clip}: give a positive number, or None for no clipping")
+    record = [round(steps * i / 10) for i in range(11)] if record is None else sorted(set(_each("record", record, operator.index)))
+    for wrong, says in (
+            (not seeds or not lrs, f"nothing to train: seeds={seeds}, lrs={lrs}; give at least one of each"),
+            (not all(0 <= lr < math.inf for lr in lrs), f"lrs={lrs}: learning rates are finite and not negative"),
+            (steps < 0, f"steps={steps}: give 0 or more"),
+            (not 0 <= weight_decay < math.inf, f"weight_decay={weight_decay}: give a finite number, 0 or more"),
+            (clip is not None and not clip > 0, f"clip={clip}: give a positive number, or None for no clipping"),
+            (not 1 <= batch_size <= len(data.x_train),
+             f"batch_size={batch_size}, but {data.name} has {len(data.x_train)} training examples"),
+            (not record or record[0] < 0 or record[-1] > steps,
+             f"record={record}: give at least one step to look at, each from 0 to {steps}")):
+        if wrong:
+            raise ValueError(says)
     labels = dict(labels or {})
     for name, value in labels.items():
         if name in (*OWN_COLUMNS, "member"):
@@ -95,15 +95,8 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
     for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
         if len(x) != len(y):
             raise ValueError(f"{data.name} has {len(x)} inputs and {len(y)} targets")
-    if not 1 <= batch_size <= len(data.x_train):
-        raise ValueError(f"batch_size={batch_size}, but {data.name} has {len(data.x_train)} training examples")
-    record = sorted(set(_each("record", record, operator.index))) if record is not None else [round(steps * i / 10) for i in range(11)]
-    if not record or record[0] < 0 or record[-1] > steps:
-        raise ValueError(f"record={record}: give at least one step to look at, each from 0 to {steps}")
-
     device = data.x_train.device
     check_precision(precision, device)
-
     runs = [(lr, seed) for lr in lrs for seed in seeds]
     # The fork keeps the reader's own random numbers out of this, and this out of theirs.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), exactly(device):
@@ -111,8 +104,7 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
         for seed in seeds:
             torch.manual_seed(seed)  # For networks that draw their weights from the global generator.
             models[seed] = build(seed)
-        # A lone network is faster by itself.
-        together = len(runs) > 1 and not stackable(list(models.values()))
+        together = len(runs) > 1 and not stackable(list(models.values()))  # A lone network is faster by itself.
         groups = [runs] if together else [[run] for run in runs]
         frames = []
         for group in groups:
@@ -133,8 +125,7 @@ def _one(name: str, value, kind: Callable):
     try:
         return kind(value)
     except (TypeError, ValueError):
-        wanted = "a whole number" if kind is operator.index else "a number"
-        raise TypeError(f"{name}={value!r}: give {wanted}") from None
+        raise TypeError(f"{name}={value!r}: give {'a whole number' if kind is operator.index else 'a number'}") from None
 
 
 def _each(name: str, values, kind: Callable) -> list:
@@ -193,7 +184,7 @@ class Alone(nn.Module):
         return self.layers(x[0])[None]
 
     def per_member(self, parameter: Tensor) -> Tensor:
-        """As of a ``Stack``: the one member's values, behind a first axis of one; a single number is a row of one."""
+        """As of a ``Stack``, behind a first axis of one; a single number is a row of one."""
         return parameter[None] if parameter.dim() else parameter[None, None]
 
 
@@ -204,13 +195,11 @@ def _in_evaluation(net: nn.Module) -> list[nn.Module]:
 
 def batches(count: int, batch_size: int, seed: int) -> Iterator[Tensor]:
     """Indices of one batch after another, shuffled anew in every pass; the short remainder of a pass is left out."""
-    generator = torch.Generator().manual_seed(seed)
-    while True:
-        yield from torch.randperm(count, generator=generator).split(batch_size)[:count // batch_size]
+    yield from (index[0] for index in _batches(count, batch_size, [seed], torch.device("cpu")))
 
 
 def _batches(count: int, batch_size: int, seeds: Sequence[int], device: torch.device) -> Iterator[Tensor]:
-    """What ``batches`` gives for each of the seeds, (seeds, B), on the device; it gets there in one piece for a whole pass."""
+    """``batches`` for each of the seeds, (seeds, B), on the device; they get there in one piece for a whole pass."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     while True:
         order = torch.stack([torch.randperm(count, generator=generator) for generator in generators]).to(device)
@@ -244,8 +233,8 @@ def _train_group(net, data, runs, steps, batch_size, record, probes, test, weigh
         return x_train[index], data.y_train[index]
 
     def update() -> None:
-        """One step of SGD. Nothing here waits for the GPU: no member is asked whether it is still alive. The gradient of one
-        that is not reaches nobody else; its weights may become what they like until somebody looks."""
+        """One step of SGD. Nothing here waits for the GPU: no member is asked whether it is still alive. What one that is not
+        becomes reaches nobody else."""
         x, y = batch()
         with rounded(precision):
             with lower(precision, device):
@@ -273,17 +262,13 @@ def _train_group(net, data, runs, steps, batch_size, record, probes, test, weigh
         vectors = len(parameter) if isinstance(net, Alone) else parameter.shape[:2].numel()
         return clipped(gradient, parameter, clip, vectors)
 
-    def coming() -> tuple[Tensor, Tensor, Tensor]:
-        """What the next update will see."""
-        return *batch(), lr[:, 0].clone()
-
     frames, going = [], True
     for step in range(steps + 1):
         chosen = next(order)
         if schedule is not None and step < steps:  # Behind the last step the rate stays what it was.
             torch.mul(base_lr, schedule(step), out=lr)
         if step in record:
-            frames.append(_look(net, data, step, alive, runs, probes, test, coming, labels))
+            frames.append(_look(net, data, step, alive, runs, probes, test, lambda: (*batch(), lr[:, 0].clone()), labels))
             going = not frames[-1].diverged.all()
             own[:] = [net.per_member(parameter.detach()) for parameter in parameters]  # A probe may have put in others.
         if step == steps:
@@ -296,8 +281,7 @@ def _train_group(net, data, runs, steps, batch_size, record, probes, test, weigh
 def weights_of(net: nn.Module) -> list[nn.Parameter]:
     """The weights of linear and convolutional layers: where one is computed from others, the free parameter behind it (of
     weight normalization the direction v, else what took the weight's place).
-    Raises ValueError: a weight computed from several parameters in a way that is not known.
-    """
+    Raises ValueError: a weight computed from several parameters in a way that is not known."""
     return [_weight(name, module) for name, module in net.named_modules() if isinstance(module, WEIGHTED)]
 
 
@@ -313,14 +297,13 @@ def _weight(name: str, module: nn.Module) -> nn.Parameter:
         for own in ("weight", "weight_v", "weight_orig"):
             if module._parameters.get(own) is not None:
                 return module._parameters[own]
-    raise ValueError(f"the weight of {name or type(module).__name__} is computed from other tensors, and it is not known which of "
-                     "them weight decay and clipping are about; train without, or use a parametrization of one tensor")
+    raise ValueError(f"the weight of {name or type(module).__name__} is computed from other tensors, and it is not known which "
+                     "of them weight decay and clipping are about; train without, or use a parametrization of one tensor")
 
 
 def last_layer(net: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
     """The layer with a weight that is called last when ``net`` computes, wherever it is registered: x (M, B, ...), y (M, B).
-    Raises ValueError: no layer with a weight is called, or one is used without being called, so that no order is to be seen.
-    """
+    Raises ValueError: no layer with a weight is called, or one is used without being called, so that no order is to be seen."""
     def has_weight(module: nn.Module) -> bool:
         inside = [name for name in module._modules if name != "parametrizations"]
         own = [*module.parameters(recurse=False), *(module.parametrizations.parameters() if
@@ -328,15 +311,11 @@ def last_layer(net: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
         return isinstance(module, WEIGHTED) or (
             not inside and any(parameter.dim() > 1 for parameter in own) and not isinstance(module, (nn.LayerNorm, LayerNorm)))
 
-    called = []
-    layers = {module: name for name, module in net.named_modules() if has_weight(module)}
-    handles = [module.register_forward_hook(lambda module, *_: called.append(module)) for module in layers]
-    try:
-        with untouched(net):
-            loss = member_losses(net.train()(x), y).sum()
-    finally:
-        for handle in handles:
-            handle.remove()
+    called, layers = [], {module: name for name, module in net.named_modules() if has_weight(module)}
+    with untouched(net), ExitStack() as hooks:
+        for module in layers:
+            hooks.enter_context(module.register_forward_hook(lambda module, *_: called.append(module)))
+        loss = member_losses(net.train()(x), y).sum()
     for module, name in layers.items():
         own = [] if module in called else [parameter for parameter in module.parameters() if parameter.requires_grad]
         if own and any(found is not None for found in torch.autograd.grad(loss, own, retain_graph=True, allow_unused=True)):
@@ -348,11 +327,9 @@ def last_layer(net: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
 
 
 def clipped(gradient: Tensor, parameter: Tensor, clip: float, vectors: int, eps: float = 1e-3) -> Tensor:
-    """Adaptive gradient clipping: the gradient, shortened where it is longer than ``clip`` times what it would change.
-
-    Both are compared vector by vector: weights output by output (``vectors`` of them, along the first axes), anything else as
-    a whole. A parameter shorter than ``eps`` counts as that long. Source: Brock, De, Smith & Simonyan 2021, equation 3.
-    """
+    """Adaptive gradient clipping: the gradient, shortened where it is longer than ``clip`` times what it would change: weights
+    output by output (``vectors`` of them, along the first axes), anything else as a whole. A parameter shorter than ``eps``
+    counts as that long. Source: Brock, De, Smith & Simonyan 2021, equation 3."""
     g, w = gradient.reshape(vectors, -1), parameter.reshape(vectors, -1)
     longest = clip * w.norm(dim=1, keepdim=True).clamp(min=eps)
     return (g * (longest / g.norm(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=1)).view_as(gradient)
@@ -362,8 +339,7 @@ def member_losses(outputs: Tensor, y: Tensor) -> Tensor:
     """The loss of each member, (M, B, outputs) -> (M,): for classes y, (M, B), cross-entropy in nats; for floating-point y,
     (M, B, outputs), squared error summed over outputs. Both are averaged over the batch.
     Raises ValueError: outputs and targets whose shapes do not fit. (Broadcast, they would give a number that means nothing.)
-    TypeError: targets that are neither floating point nor whole numbers.
-    """
+    TypeError: targets that are neither floating point nor whole numbers."""
     if y.is_floating_point():
         if outputs.shape != y.shape:
             hint = "; classes are whole numbers, y.long()" if y.dim() == 2 and outputs.dim() == 3 and outputs.shape[2] > 1 else ""
@@ -373,26 +349,22 @@ def member_losses(outputs: Tensor, y: Tensor) -> Tensor:
     if y.dtype == torch.bool or y.is_complex():
         raise TypeError(f"targets are {y.dtype}; classes are whole numbers, y.long(), and what is regressed on is y.float()")
     if outputs.dim() != 3 or y.shape != outputs.shape[:2]:
-        raise ValueError(f"outputs of shape {tuple(outputs.shape[1:])} for classes of shape {tuple(y.shape[1:])} (batch, …): they "
-                         "must be (batch, classes) and (batch,)")
+        raise ValueError(f"outputs of shape {tuple(outputs.shape[1:])} for classes of shape {tuple(y.shape[1:])} (batch, …): "
+                         "they must be (batch, classes) and (batch,)")
     return F.cross_entropy(outputs.transpose(1, 2), y.long(), reduction="none").mean(1)
 
 
 def batch_loss(x: Tensor, y: Tensor) -> Callable[[nn.Module], Tensor]:
     """The loss of ``train`` on one batch, as a function of the network: what ``probes.landscape`` and ``probes.curvature``
     look at. A ``Stack``, with x (M, B, features) and y (M, B), gives (M,); another network, x (B, ...), one number."""
-    def loss(net: nn.Module) -> Tensor:
-        if isinstance(net, (Stack, Alone)):
-            return member_losses(net(x), y)
-        return member_losses(net(x)[None], y[None])[0]
-    return loss
+    return lambda net: (member_losses(net(x), y) if isinstance(net, (Stack, Alone)) else member_losses(net(x)[None], y[None])[0])
 
 
 @torch.no_grad()
 def _look(net, data, step, alive, runs, probes, test, coming, labels) -> pd.DataFrame:
     """Everything that is recorded at one step. The network is as before when this returns, but for members whose loss is found
     not to be finite: ``alive`` loses them, and their weights become zeros, which compute harmlessly on where NaN would stop a
-    probe. What a probe makes of the zeros is not kept."""
+    probe. What a probe makes of the zeros is not kept. ``coming()`` is what the next update will see: x, y and learning rates."""
     flat = net.flat
     x_train, x_test = (x.flatten(1) if flat else x for x in (data.x_train, data.x_test))
 
@@ -417,14 +389,9 @@ def _look(net, data, step, alive, runs, probes, test, coming, labels) -> pd.Data
     if diverged.any():
         for parameter in net.parameters():
             net.per_member(parameter).masked_fill_(diverged[:, None], 0)
-    frame = pd.DataFrame({
-        "member": range(len(runs)),
-        "lr": [lr for lr, _ in runs],
-        "seed": [seed for _, seed in runs],
-        "step": step,
-        "train_loss": torch.where(diverged, math.inf, losses).tolist(),
-        "diverged": diverged.tolist(),
-    })
+    lrs, seeds = zip(*runs)
+    frame = pd.DataFrame({"member": range(len(runs)), "lr": lrs, "seed": seeds, "step": step,
+                          "train_loss": torch.where(diverged, math.inf, losses).tolist(), "diverged": diverged.tolist()})
     classifies = not y.is_floating_point()
     if classifies:
         frame.insert(5, "train_accuracy", accuracy(logits, y).tolist())
@@ -449,11 +416,10 @@ def _look(net, data, step, alive, runs, probes, test, coming, labels) -> pd.Data
         _check_seen(seen, probe, len(runs), step, labels)
         # Outer: two probes need not look at the same layers.
         shared = [] if everything is None else [column for column in seen.columns if column in everything.columns]
-        clash = [column for column in shared if column not in coordinates
-                 and any(pd.api.types.is_float_dtype(frame[column]) for frame in (seen, everything))]
-        if clash:
-            raise ValueError(f"two probes both measure {', '.join(clash)}, and one column cannot hold two numbers: rename those of "
-                             f"{_name(probe)} or of the other, or train twice")
+        if clash := [column for column in shared if column not in coordinates
+                     and any(pd.api.types.is_float_dtype(frame[column]) for frame in (seen, everything))]:
+            raise ValueError(f"two probes both measure {', '.join(clash)}, and one column cannot hold two numbers: rename those "
+                             f"of {_name(probe)} or of the other, or train twice")
         everything = seen if everything is None else everything.merge(seen, on=shared, how="outer")
     if everything is not None:
         frame = frame.merge(everything, on="member")
@@ -489,8 +455,8 @@ def _check_seen(seen, probe: Probe, members: int, step: int, labels: Mapping[str
         name in getattr(probe, "coordinates", ()) or not pd.api.types.is_float_dtype(seen[name]))]
     if (twice := seen.duplicated(where)).any():
         place = ", ".join(f"{name} {seen[name][twice].iloc[0]}" for name in where)
-        raise ValueError(f"{said} returned several rows for {place}; what tells them apart is a column of whole numbers or words, or "
-                         "one that the probe names in its coordinates")
+        raise ValueError(f"{said} returned several rows for {place}; what tells them apart is a column of whole numbers or "
+                         "words, or one that the probe names in its coordinates")
 
 
 def _some(members: list) -> str:
@@ -507,8 +473,7 @@ def untouched(net: nn.Module):
     refusing = [(module, dict(vars(module))) for module in net.modules() if getattr(module, "refuse_nonfinite", False)]
     for module, _ in refusing:
         module.refuse_nonfinite = False
-    devices = sorted({p.device.index for p in net.parameters() if p.is_cuda})
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=sorted({p.device.index for p in net.parameters() if p.is_cuda})):
         try:
             yield net
         finally:
@@ -530,21 +495,13 @@ def _tracking(net: nn.Module) -> list[nn.Module]:
     return [module for module in net.modules() if getattr(module, "running_mean", None) is not None and module not in still]
 
 
-# What the layers of a network are set to while their statistics are recomputed: no noise, no correction towards statistics that
-# are being replaced, all examples in one batch, and nothing remembered of before.
-CLEAN = {"n_mu": 0.0, "n_sigma": 1.0, "r_mu": 0.0, "r_sigma": 0.0, "r_max": 1.0, "d_max": 0.0, "ghost_size": sys.maxsize,
-         "momentum": 1.0}
-
-
 @torch.no_grad()
 def recompute_statistics(net: nn.Module, x: Tensor) -> None:
     """Replace running statistics by those of ``x``, from one clean pass: no noise, the weights as they are.
 
     A layer that is called several times in a pass gets the statistics of all that it was given. Layers in evaluation mode within
-    a network in training mode keep theirs. Source: Ioffe & Szegedy 2015, Algorithm 2; called "precise" batch normalization by
-    Wu & Johnson 2021. Mode is restored; networks without running statistics pass through unchanged.
-    Raises ValueError: a layer that is called several times, with input of shapes that cannot be pooled.
-    """
+    a network in training mode keep theirs. Source: Ioffe & Szegedy 2015, Algorithm 2 ("precise" in Wu & Johnson 2021).
+    Raises ValueError: a layer that is called several times, with input of shapes that cannot be pooled."""
     layers = _tracking(net)
     modes = {module: module.training for module in net.modules()}
     before = [(module, name, getattr(module, name)) for module in net.modules() for name in CLEAN if hasattr(module, name)]
@@ -571,14 +528,11 @@ def recompute_statistics(net: nn.Module, x: Tensor) -> None:
 
 def _pass(net: nn.Module, x: Tensor, layers: Sequence[nn.Module], note: Callable) -> None:
     """Through the network, with the statistics of these layers as new; ``note(layer, its inputs)`` at each call of one."""
-    handles = [module.register_forward_pre_hook(note) for module in layers]
-    for module in layers:
-        module.reset_running_stats()
-    try:
+    with ExitStack() as hooks:
+        for module in layers:
+            module.reset_running_stats()
+            hooks.enter_context(module.register_forward_pre_hook(note))
         net(x)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _pooled(module: nn.Module, inputs: list[Tensor]) -> Tensor:
@@ -598,8 +552,8 @@ def frozen_statistics(net: nn.Module, x: Tensor):
     """Inside, batch normalization uses the statistics that ``x`` has now, as constants: no gradient flows through them, and
     they do not follow the weights. The outputs on ``x`` are those of training mode (not of ghost batches, which have no common
     statistics, nor of batch renormalization, which corrects them). Noise is off. Afterwards the network is as it was.
-    Raises ValueError: a layer that is called several times in a pass: each call has its own statistics, the layer room for one.
-    """
+    Raises ValueError: a layer that is called several times in a pass: each call has its own statistics, the layer room for
+    one."""
     values = {}
 
     def count(module, inputs):
@@ -609,12 +563,10 @@ def frozen_statistics(net: nn.Module, x: Tensor):
         values[module] = inputs[0].numel() // module.num_features
 
     with untouched(net):
-        handles = [module.register_forward_pre_hook(count) for module in _tracking(net)]
-        try:
+        with ExitStack() as hooks:
+            for module in _tracking(net):
+                hooks.enter_context(module.register_forward_pre_hook(count))
             recompute_statistics(net, x)
-        finally:
-            for handle in handles:
-                handle.remove()
         for module, n in values.items():
             if getattr(module, "running_var", None) is not None:
                 module.running_var *= (n - 1) / n  # Training divides by the variance of the batch, without Bessel's n - 1.

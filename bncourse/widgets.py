@@ -1,9 +1,7 @@
 """Figures with sliders, on a live kernel and on a page without one.
 
-``explore(draw, name=[values, ...])`` is all there is to it. On a live kernel (Lab, VS Code, Colab) it gives ipywidgets and
-draws on demand. While the book is built it draws every frame, and the page gets plain ``<input type="range">`` sliders over
-them: no kernel, no library, and keyboard, touch and screen readers work by themselves.
-"""
+On a live kernel (Lab, VS Code, Colab) ``explore(draw, name=[values, ...])`` gives ipywidgets and draws on demand. While the book
+is built it draws every frame, and the page gets plain ``<input type="range">`` sliders over them: no kernel, no library."""
 
 import hashlib
 import itertools
@@ -12,14 +10,10 @@ import os
 from collections.abc import Callable, Sequence
 from html import escape
 
-from bncourse.claims import MIME
+from bncourse.claims import Shown
 from bncourse.figures import allow, checked, settings, svg
 
 TIME = ("step", "epoch", "time")  # On the page, a slider of this name gets a button that plays it.
-
-
-def in_book_build() -> bool:
-    return os.environ.get("BNCOURSE_BOOK") == "1"
 
 
 class explore:
@@ -27,14 +21,12 @@ class explore:
 
     Args:
         draw: called with one value of each name; returns a matplotlib figure.
-        alt: what the frame shows, in words: a function of the same arguments, or text with ``{name}`` in it. Default: what is
-            read off the figure (``figures.described``).
-        caption: shown below.
+        alt: what the frame shows: a function of the same arguments, or text with ``{name}`` in it. Default:
+        ``figures.described``.
         labels: slider names for the reader; default: the argument names.
         initially: ``{name: value}``, where a slider stands at first; default: at its first position.
         values: ``name=[values]``, the positions of each slider.
-    Raises ValueError: no slider, one with fewer than two positions, or ``initially`` not one of them.
-    """
+    Raises ValueError: no slider, one with fewer than two positions, or ``initially`` not one of them."""
 
     def __init__(self, draw: Callable, *, alt: str | Callable[..., str] = "", caption: str = "",
                  labels: dict[str, str] | None = None, initially: dict | None = None, **values: Sequence) -> None:
@@ -62,10 +54,9 @@ class explore:
         return svg(fig, checked(alt), key=str(chosen), setting=f"{place}: ")
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        if in_book_build():
+        if os.environ.get("BNCOURSE_BOOK") == "1":
             return {"text/html": self.html(), "text/plain": "a figure with sliders"}
-        # Written out, because a widget of ipywidgets 7 (Colab) has no bundle to give. The HTML is for viewers without
-        # widgets: the first frame, still.
+        # A widget of ipywidgets 7 (Colab) has no bundle to give. The HTML is for viewers without widgets: the first frame, still.
         view = {"version_major": 2, "version_minor": 0, "model_id": self.live().model_id}
         return {"application/vnd.jupyter.widget-view+json": view, "text/html": self.html(all_frames=False),
                 "text/plain": "a figure with sliders"}
@@ -132,71 +123,37 @@ def _key(text: str) -> str:
     return hashlib.sha1(text.encode()).hexdigest()[:8]
 
 
-class question:
-    """Ask the reader to choose before the run; shown at once. The page keeps the choice, holds back what follows until there is
-    one (or the reader asks to see it without), and compares it with the ``outcome``."""
-
-    def __init__(self, text: str, options: Sequence[str]) -> None:
-        from IPython.display import display
-
-        if len(options) < 2:
-            raise ValueError(f"a question needs at least 2 options to choose from, got {len(options)}")
-        self.text, self.options = text, list(options)
-        display(self)
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        return {"text/html": self.html(), "text/plain": f"Predict first: {self.text} ({' / '.join(self.options)})",
-                MIME: {"questions": [_key(self.text)]}}
-
-    def html(self) -> str:
-        key = _key(self.text)
-        inputs = "".join(f'<label><input type="radio" name="question-{key}" value="{escape(option)}"> {escape(option)}</label>'
-                         for option in self.options)
-        return (f'<fieldset class="predict" data-question="{key}"><legend>Predict first</legend>'
-                f'<p class="predict-question">{escape(self.text)}</p>{inputs}</fieldset>')
+def _choice(kind: str, legend: str, text: str, options: Sequence[str], answer: str = "", replies: str = "") -> str:
+    inputs = "".join(f'<label><input type="radio" name="question-{_key(text)}" value="{escape(option)}"> {escape(option)}</label>'
+                     for option in options)
+    return (f'<fieldset class="{kind}" data-question="{_key(text)}"{answer}><legend>{legend}</legend>'
+            f'<p class="predict-question">{escape(text)}</p>{inputs}{replies}</fieldset>')
 
 
-class outcome:
-    """What was measured of a question; shown at once."""
-
-    def __init__(self, text: str, answer: str) -> None:
-        from IPython.display import display
-
-        self.text, self.answer = text, answer
-        display(self)
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        return {"text/html": f'<p class="outcome" data-question="{_key(self.text)}" data-answer="{escape(self.answer)}">'
-                             f"<strong>Measured:</strong> {escape(self.answer)}.</p>",
-                "text/plain": f"Measured: {self.answer}"}
+def question(text: str, options: Sequence[str]) -> None:
+    """Ask the reader to choose before the run. The page keeps the choice, holds back what follows until there is one (or the
+    reader asks to see it without), and compares it with the ``outcome``. Raises ValueError: fewer than two options."""
+    if len(options) < 2:
+        raise ValueError(f"a question needs at least 2 options to choose from, got {len(options)}")
+    Shown(_choice("predict", "Predict first", text, options), f"Predict first: {text} ({' / '.join(options)})",
+          questions=[_key(text)]).show()
 
 
-class remember:
-    """A question about an earlier chapter, with a reply to each answer. The build fails where the claim that decides it no longer
-    has that verdict.
+def outcome(text: str, answer: str) -> None:
+    """Show what was measured of a question."""
+    Shown(f'<p class="outcome" data-question="{_key(text)}" data-answer="{escape(answer)}">'
+          f"<strong>Measured:</strong> {escape(answer)}.</p>", f"Measured: {answer}").show()
 
-    Args:
-        text: what the reader is asked.
-        options: ``{answer: reply}``, two or more.
-        answer: the right one.
-        claim, verdict: the claim that decides it, and what it is.
-    """
 
-    def __init__(self, text: str, options: dict[str, str], answer: str, claim: str, verdict: str = "supported") -> None:
-        if len(options) < 2 or answer not in options:
-            raise ValueError(f"remember needs 2 options or more, and {answer!r} to be one of {list(options)}")
-        self.text, self.options, self.answer, self.claim, self.verdict = text, options, answer, claim, verdict
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        return {"text/html": self.html(), "text/plain": f"Do you remember? {self.text} ({' / '.join(self.options)})",
-                MIME: {"questions": [_key(self.text)], "remembered": [{"claim": self.claim, "verdict": self.verdict}]}}
-
-    def html(self) -> str:
-        key = _key(self.text)
-        inputs = "".join(f'<label><input type="radio" name="question-{key}" value="{escape(option)}"> {escape(option)}</label>'
-                         for option in self.options)
-        replies = "".join(f'<p data-reply="{escape(option)}">{"<strong>Right.</strong> " if option == self.answer else ""}'
-                          f"{escape(reply)}</p>" for option, reply in self.options.items())
-        return (f'<fieldset class="predict remember" data-question="{key}" data-answer="{escape(self.answer)}">'
-                f'<legend>Do you remember?</legend><p class="predict-question">{escape(self.text)}</p>{inputs}'
-                f'<details><summary>Answer</summary>{replies}</details></fieldset>')
+def remember(text: str, options: dict[str, str], answer: str, claim: str, verdict: str = "supported") -> Shown:
+    """A question about an earlier chapter: ``options`` is ``{answer: reply}``, ``answer`` the right one. The build fails where
+    the claim that decides it has not that verdict. Raises ValueError: fewer than two options, or an answer that is none of
+    them."""
+    if len(options) < 2 or answer not in options:
+        raise ValueError(f"remember needs 2 options or more, and {answer!r} to be one of {list(options)}")
+    replies = "".join(f'<p data-reply="{escape(option)}">{"<strong>Right.</strong> " if option == answer else ""}{escape(reply)}</p>'
+                      for option, reply in options.items())
+    return Shown(_choice("predict remember", "Do you remember?", text, options, f' data-answer="{escape(answer)}"',
+                         f"<details><summary>Answer</summary>{replies}</details>"),
+                 f"Do you remember? {text} ({' / '.join(options)})",
+                 questions=[_key(text)], remembered=[{"claim": claim, "verdict": verdict}])

@@ -1,8 +1,7 @@
 """The normalizers of the course, written out to be read: one idea a module, and one registry of them all by name.
 
 Each can stand in for its ``torch.nn`` twin. Nothing here is fast: ``make(..., fused=True)`` builds the same layer on torch's
-fused kernel where there is one, and training uses that.
-"""
+fused kernel where there is one, and training uses that."""
 
 import math
 from functools import partial
@@ -36,7 +35,7 @@ def _grouped(layer, num_features: int, num_groups: int | None = None, **options)
 
 
 # By name: (num_features, **options) -> module. Those with ``normalizes_weights`` belong on the weight of the layer before. "layer"
-# and "rms" see all channels and positions of an example: ``LayerNorm`` and ``RMSNorm`` have the channels last, as transformers do.
+# and "rms" see all channels and positions of an example; ``LayerNorm`` and ``RMSNorm`` have the channels last, as in transformers.
 NORMS = {
     "none": lambda num_features: nn.Identity(),
     "batch": BatchNorm,
@@ -71,7 +70,8 @@ FUSED = {
 
 
 def make(name: str, num_features: int, fused: bool = False, **options) -> nn.Module:
-    """The normalizer called ``name`` for ``num_features`` channels; ``fused`` is for speed. Raises ValueError: an unknown name."""
+    """The normalizer called ``name`` for ``num_features`` channels; ``fused`` is for speed. Raises ValueError: an unknown
+    name."""
     if name not in NORMS:
         raise ValueError(f"unknown normalizer {name!r}; there are {', '.join(NORMS)}")
     build = FUSED.get(name, NORMS[name]) if fused else NORMS[name]

@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bncourse.norms.checks import along, as_one_node, centred, check_channels, check_dtype, check_eps, check_finite, widened
+from bncourse.norms.checks import (
+    along, as_one_node, centred, check_channels, check_dtype, check_eps, check_finite, scaled_and_shifted, widened)
 
 
 class _AnyAxes(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
@@ -38,8 +39,7 @@ class BatchNorm(_AnyAxes):
         track_running_stats: keep running statistics and use them in evaluation mode.
     Raises (in ``forward``) TypeError: input that is not floating point, or of another precision than the parameters.
     ValueError: wrong number of axes or channels; and where the statistics come from the batch, one value per channel, NaN or
-    infinity in the batch, an eps that is not positive.
-    """
+    infinity in the batch, an eps that is not positive."""
 
     # A reader's own network should stop at the first NaN. One of many trained side by side must not stop the others:
     # ``train`` switches this off on its copies, and counts the run as diverged.
@@ -67,12 +67,7 @@ class BatchNorm(_AnyAxes):
     @staticmethod
     def normalize(rest: Tensor, var: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         """The formula itself, for ``rest`` = x - mean, and variance, weight (gamma) and bias (beta) that broadcast along it."""
-        y = rest / torch.sqrt(var + eps)
-        if weight is not None:
-            y = y * weight
-        if bias is not None:
-            y = y + bias
-        return y
+        return scaled_and_shifted(rest / torch.sqrt(var + eps), weight, bias)
 
     @torch.no_grad()  # Otherwise the buffers would hold on to the graph of every batch ever seen.
     def _update_running(self, mean: Tensor, var: Tensor, count: int) -> None:
@@ -104,8 +99,8 @@ def newest(layer: nn.Module, like: Tensor) -> float | Tensor:
 
 
 class Running(nn.Module):
-    """A scale and a shift a channel, and running averages of two statistics, kept as ``BatchNorm`` keeps its own: of the mean, and
-    of ``size``, the buffer of that name."""
+    """A scale and a shift a channel, and running averages of two statistics, kept as ``BatchNorm`` keeps its own: of the mean,
+    and of ``size``, the buffer of that name."""
 
     refuse_nonfinite = True
 

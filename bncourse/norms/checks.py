@@ -30,7 +30,8 @@ def check_channels(name: str, x: Tensor, channels: int, argument: str = "num_fea
 
 
 def check_eps(name: str, eps: float | None, zero: bool) -> None:
-    """Refuse (ValueError) an eps below zero, whose root is NaN, and unless ``zero`` is allowed, zero: a channel may be constant."""
+    """Refuse (ValueError) an eps below zero, whose root is NaN, and unless ``zero`` is allowed, zero: a channel may be
+    constant."""
     if eps is not None and not (eps > 0 or zero and eps == 0):
         raise ValueError(f"{name}: eps must be {'at least 0' if zero else 'positive'}, but got {eps}: it is added to a variance "
                          "before the root is taken; 1e-5 is usual")
@@ -64,6 +65,11 @@ def as_one_node(forward: Callable[[nn.Module, Tensor], Tensor]) -> Callable[[nn.
     # torch.compile counts how often it compiled a piece of code, and gives up at eight: each layer has a copy.
     traced.__code__ = traced.__code__.replace(co_name=forward.__qualname__)
     return traced
+
+
+def scaled_and_shifted(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
 
 
 def widened(x: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bncourse.norms.checks import along, as_one_node, centred, check_channels, check_dtype, check_eps, widened
+from bncourse.norms.checks import (
+    along, as_one_node, centred, check_channels, check_dtype, check_eps, scaled_and_shifted, widened)
 
 
 def _standardized(x: Tensor, axes: Sequence[int], eps: float) -> Tensor:
@@ -19,38 +20,30 @@ def _of_size_one(x: Tensor, axes: Sequence[int], eps: float | Tensor | None) -> 
     return x / torch.sqrt(x.square().mean(axes, keepdim=True) + eps)
 
 
-def _scaled_and_shifted(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    if weight is not None:
-        y = y * weight
-    return y if bias is None else y + bias
-
-
 class LayerNorm(nn.LayerNorm):
     """Layer normalization over the last axes, (*, *normalized_shape). Twin of ``torch.nn.LayerNorm``, arguments included.
 
     Source: Ba, Kiros & Hinton 2016, equation 3.
     Raises (in ``forward``) TypeError: input that is not floating point, or of another precision than the parameters.
-    ValueError: input that does not end in ``normalized_shape``; only one value to normalize; an eps below zero.
-    """
+    ValueError: input that does not end in ``normalized_shape``; only one value to normalize; an eps below zero."""
 
     @as_one_node
     def forward(self, x: Tensor) -> Tensor:
         axes = _last_axes(self, x)
         y = _standardized(widened(x).contiguous(), axes, self.eps)
-        return _scaled_and_shifted(y, self.weight, self.bias).to(x.dtype)
+        return scaled_and_shifted(y, self.weight, self.bias).to(x.dtype)
 
 
 class RMSNorm(nn.RMSNorm):
     """x / root mean square of x, over the last axes: layer normalization without the mean. Twin of ``torch.nn.RMSNorm``.
 
     ``eps=None`` takes the smallest step of the input's precision. Errors as ``LayerNorm``.
-    Source: Zhang & Sennrich 2019, equation 4.
-    """
+    Source: Zhang & Sennrich 2019, equation 4."""
 
     @as_one_node
     def forward(self, x: Tensor) -> Tensor:
         axes = _last_axes(self, x)
-        return _scaled_and_shifted(_of_size_one(widened(x), axes, self.eps), self.weight, None).to(x.dtype)
+        return scaled_and_shifted(_of_size_one(widened(x), axes, self.eps), self.weight, None).to(x.dtype)
 
 
 def _last_axes(layer: nn.LayerNorm | nn.RMSNorm, x: Tensor) -> list[int]:
@@ -74,8 +67,7 @@ class GroupNorm(nn.GroupNorm):
     One group is layer normalization over channels and positions; as many groups as channels is instance normalization.
     Source: Wu & He 2018, equation 7.
     Raises ValueError: groups that do not divide the channels; (in ``forward``) wrong number of channels or axes, only one value
-    in a group, an eps below zero. TypeError: as ``LayerNorm``.
-    """
+    in a group, an eps below zero. TypeError: as ``LayerNorm``."""
 
     # Examples are told apart by axis 0, where a stack of networks does not have them.
     examples_first = True
@@ -102,7 +94,7 @@ class GroupNorm(nn.GroupNorm):
         groups = widened(x).unflatten(1, (self.num_groups, size))  # A view: the numbers stay in their order in memory.
         y = self._normalized(groups, list(range(2, groups.dim()))).flatten(1, 2)
         weight, bias = (None if own is None else along(x, own) for own in (self.weight, self.bias))
-        return _scaled_and_shifted(y, weight, bias).to(x.dtype)
+        return scaled_and_shifted(y, weight, bias).to(x.dtype)
 
     def _normalized(self, groups: Tensor, axes: Sequence[int]) -> Tensor:
         return _standardized(groups, axes, self.eps)
@@ -155,13 +147,11 @@ class _AnyPositions(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d):
 class InstanceNorm(_AnyPositions):
     """Instance normalization of (N, C, L), (N, C, H, W) or (N, C, D, H, W): each example and channel over its own positions.
 
-    Twin of ``torch.nn.InstanceNorm1d``, ``2d`` and ``3d``, defaults included: no scale, no running statistics. With
-    ``track_running_stats`` evaluation uses them; they average the statistics of the instances. One example without a batch
-    axis, (C, L), (C, H, W) or (C, D, H, W), is taken for one where axis 1 does not have C entries and axis 0 has.
-    Source: Ulyanov, Vedaldi & Lempitsky 2016, equation 4.
+    Twin of ``torch.nn.InstanceNorm1d``, ``2d`` and ``3d``, defaults included: no scale, no running statistics (they would average
+    those of the instances). One example without a batch axis, (C, L), (C, H, W) or (C, D, H, W), is taken for one where axis 1
+    does not have C entries and axis 0 has. Source: Ulyanov, Vedaldi & Lempitsky 2016, equation 4.
     Raises (in ``forward``) ValueError: one value per channel of an example, as in (N, C): normalized, every value would be the
-    same. Wrong number of channels; an eps below zero. TypeError: as ``LayerNorm``.
-    """
+    same. Wrong number of channels; an eps below zero. TypeError: as ``LayerNorm``."""
 
     def _apply_instance_norm(self, x: Tensor) -> Tensor:
         wide = widened(x).contiguous()
@@ -172,7 +162,7 @@ class InstanceNorm(_AnyPositions):
         else:
             rest, var = wide - along(x, self.running_mean), along(x, self.running_var)
         weight, bias = (None if own is None else along(x, own) for own in (self.weight, self.bias))
-        return _scaled_and_shifted(rest / torch.sqrt(var + self.eps), weight, bias).to(x.dtype)
+        return scaled_and_shifted(rest / torch.sqrt(var + self.eps), weight, bias).to(x.dtype)
 
     @torch.no_grad()
     def _update_running(self, mean: Tensor, var: Tensor, count: int) -> None:
@@ -188,13 +178,10 @@ class FilterResponseNorm(nn.Module):
 
         y = weight * x / sqrt(mean(x²) + |eps|) + bias
 
-    No mean is taken off, so the response needs no zero in the middle: ``TLU`` learns where to cut instead of ReLU. For
-    (N, C) there is one value per channel; then eps must be learned, one a channel from 1e-4, and decides how much of the
-    value's size is kept.
-    Source: Singh & Krishnan 2020, section 3.
+    No mean is taken off; ``TLU`` learns where to cut instead of ReLU. For (N, C) there is one value per channel; then eps must be
+    learned, one a channel from 1e-4. Source: Singh & Krishnan 2020, section 3.
     Raises (in ``forward``) ValueError: one value per channel without ``learn_eps``; wrong number of axes or channels.
-    TypeError: as ``BatchNorm``.
-    """
+    TypeError: as ``BatchNorm``."""
 
     examples_first = True
 
@@ -224,8 +211,7 @@ class FilterResponseNorm(nn.Module):
 class TLU(nn.Module):
     """max(x, tau), with a learned threshold tau a channel, from 0: the nonlinearity that goes with ``FilterResponseNorm``.
 
-    (N, C, ...) -> the same. Source: Singh & Krishnan 2020, equation 9. Raises ValueError, TypeError as it does.
-    """
+    (N, C, ...) -> the same. Source: Singh & Krishnan 2020, equation 9. Raises ValueError, TypeError as it does."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()

@@ -10,9 +10,8 @@ from bncourse.norms.checks import along, centred, check_finite, widened
 class FrozenBatchNorm(nn.Module):
     """Batch normalization with the statistics of the first batch it ever sees, kept for good: a control.
 
-    No statistic follows the weights, no gradient flows through one. Shapes and errors as ``BatchNorm``; only the first batch needs
-    two values per channel.
-    """
+    No statistic follows the weights, no gradient flows through one. Shapes and errors as ``BatchNorm``; only the first batch
+    needs two values per channel."""
 
     refuse_nonfinite = True
 

@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch import Tensor
 
 from bncourse.norms.batch import BatchNorm, Running
@@ -16,13 +15,10 @@ class LpNorm(Running):
 
         (y - mean(y)) / (mean(|y|^p) + eps)^(1/p),   and for p = inf   (y - mean(y)) / (max(|y|) + eps).
 
-    As in the paper, the norm is that of y **before the mean is taken off**, so the output has no fixed variance: the further
-    the mean is from zero, the smaller what comes out. ``centred=True`` takes the norm of y - mean(y) instead; with p = 2 that
-    is batch normalization. Evaluation mode uses running averages of mean and norm.
-    Source: Santurkar et al. 2018, section 3.3 and Appendix A.
-
-    ``p`` is 1, 2, ... or ``math.inf``; other arguments and errors as ``BatchNorm``. Raises ValueError: a p below 1.
-    """
+    As in the paper, the norm is that of y **before the mean is taken off**: the further the mean is from zero, the smaller what
+    comes out. ``centred=True`` takes the norm of y - mean(y) instead; with p = 2 that is batch normalization. Evaluation mode
+    uses running averages of mean and norm. Source: Santurkar et al. 2018, section 3.3 and Appendix A.
+    ``p`` is 1, 2, ... or ``math.inf``; other arguments and errors as ``BatchNorm``. Raises ValueError: a p below 1."""
 
     track_running_stats = True
 

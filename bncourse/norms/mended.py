@@ -52,12 +52,10 @@ class BatchRenorm(Running):
     and then the scale and shift of ``BatchNorm``. mu and sigma are the running statistics *before* this batch joins them; r
     and d count as constants in the backward pass. sigma is the square root of (biased variance + eps), and it is sigma itself
     that is averaged. With r_max = 1, d_max = 0 this is batch normalization; the paper starts there for 5,000 steps and then
-    relaxes slowly to 3 and 5: set the two attributes as training goes on.
-    Shapes, ``momentum`` and errors as ``BatchNorm``. Source: Ioffe 2017, Algorithm 1.
+    relaxes slowly to 3 and 5. Shapes, ``momentum`` and errors as ``BatchNorm``. Source: Ioffe 2017, Algorithm 1.
     Raises (in ``forward``, beyond what ``BatchNorm`` raises) RuntimeError: in training mode, a forward pass that is repeated
     while the gradient is computed, as by ``torch.utils.checkpoint``: the running statistics have moved on in between, and the
-    gradient would be another's.
-    """
+    gradient would be another's."""
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, r_max: float = 3.0,
                  d_max: float = 5.0) -> None:
@@ -88,6 +86,6 @@ class BatchRenorm(Running):
 def _check_first_time() -> None:
     """Refuse to be called from within a backward pass."""
     if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
-        raise RuntimeError("BatchRenorm in training mode cannot be computed a second time for the backward pass: its output depends "
-                           "on running statistics, which the first time has moved; leave it out of torch.utils.checkpoint, or "
-                           "use BatchNorm")
+        raise RuntimeError("BatchRenorm in training mode cannot be computed a second time for the backward pass: its output "
+                           "depends on running statistics, which the first time has moved; leave it out of "
+                           "torch.utils.checkpoint, or use BatchNorm")

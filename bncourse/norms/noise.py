@@ -15,8 +15,7 @@ class CovariateNoise(nn.Module):
     position in an image) draw m ~ U(mu - r_mu, mu + r_mu) and s ~ N(sigma, r_sigma), and return s * x + m. The paper does
     not say whether r_sigma is a standard deviation or a variance; here it is a **standard deviation**.
     Training mode only; in evaluation mode the input passes unchanged. Random numbers come from torch's global generator;
-    ``train`` sets ``noise_seeds``, so that a run does not depend on its company (``covariate_noise``).
-    """
+    ``train`` sets ``noise_seeds``, so that a run does not depend on its company (``covariate_noise``)."""
 
     noise_seeds: Sequence[int] | None = None
 
@@ -100,8 +99,7 @@ class NoisyBatchNorm(_NoiseBehind, BatchNorm):
 
     A drop-in for ``BatchNorm`` with four more arguments; same parameters and buffers. Its running statistics were gathered
     while the layers *below* were noisy: recompute them (``train.recompute_statistics``) before judging the clean network.
-    Source: Santurkar et al. 2018, Algorithm 1 (Appendix A).
-    """
+    Source: Santurkar et al. 2018, Algorithm 1 (Appendix A)."""
 
 
 class FusedNoisyBatchNorm(_NoiseBehind, FusedBatchNorm):

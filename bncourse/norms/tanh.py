@@ -11,9 +11,7 @@ class DynamicTanh(nn.Module):
 
     One learned ``alpha`` a layer, starting at ``alpha_init``; a weight (gamma) and bias (beta) a channel.
     Source: Zhu et al. 2025, "Transformers without Normalization", equation 3.
-
-    Raises (in ``forward``): TypeError, ValueError: as ``BatchNorm``, but one value is enough.
-    """
+    Raises (in ``forward``) TypeError, ValueError: as ``BatchNorm``, but one value is enough."""
 
     def __init__(self, num_features: int, alpha_init: float = 0.5) -> None:
         super().__init__()

@@ -1,7 +1,6 @@
 """Normalizers of weights. Neither looks at the data; each is a parametrization of the layer it serves:
 
-    torch.nn.utils.parametrize.register_parametrization(linear, "weight", WeightNorm())
-"""
+    torch.nn.utils.parametrize.register_parametrization(linear, "weight", WeightNorm())"""
 
 import math
 from collections.abc import Sequence
@@ -14,11 +13,10 @@ from bncourse.norms.checks import centred, check_eps, widened
 
 def _other_axes(weight: Tensor, dim: int | Sequence[int]) -> list[int]:
     kept = [axis % weight.dim() for axis in ([dim] if isinstance(dim, int) else dim)]
-    others = [axis for axis in range(weight.dim()) if axis not in kept]
-    if not others:
-        raise ValueError(f"a weight of shape {tuple(weight.shape)} has one value for each entry of axis {dim}: no vector to "
-                         "normalize; use dim=None, or a layer with more than one input")
-    return others
+    if others := [axis for axis in range(weight.dim()) if axis not in kept]:
+        return others
+    raise ValueError(f"a weight of shape {tuple(weight.shape)} has one value for each entry of axis {dim}: no vector to "
+                     "normalize; use dim=None, or a layer with more than one input")
 
 
 def _behind_members(dim: int | Sequence[int]) -> list[int]:
@@ -32,8 +30,7 @@ class WeightNorm(nn.Module):
     Twin of ``torch.nn.utils.parametrizations.weight_norm``, with the same parameters: ``original0`` is g, ``original1`` is v.
     ``dim`` is the axis of the outputs; ``None`` and, as there, -1 mean one length for the whole weight.
     Source: Salimans & Kingma 2016, equation 2.
-    Raises ValueError: a vector of zeros, which has no direction; one value for each output.
-    """
+    Raises ValueError: a vector of zeros, which has no direction; one value for each output."""
 
     normalizes_weights = True
 
@@ -71,8 +68,7 @@ class WeightStandardization(nn.Module):
     Source: Qiao et al. 2019, equation 7; meant to stand before a group normalization, which removes the scale again. Where
     nothing does, ``scaled=True`` multiplies by sqrt(2 / (1 - 1/pi)) / sqrt(fan_in), which keeps the variance in a ReLU network
     (Brock, De & Smith 2021, section 3; without their learned gain).
-    Raises ValueError: one input, of which nothing is left when its mean is taken off; an eps below zero.
-    """
+    Raises ValueError: one input, of which nothing is left when its mean is taken off; an eps below zero."""
 
     normalizes_weights = True
 

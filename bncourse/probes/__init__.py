@@ -1,4 +1,3 @@
 """What is measured while a network trains: one module a question.
 
-A probe is called with (network, batch, step), changes nothing, and returns a frame with a column ``member``.
-"""
+A probe is called with (network, batch, step), changes nothing, and returns a frame with a column ``member``."""

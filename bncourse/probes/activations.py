@@ -1,10 +1,10 @@
 """What does each nonlinearity receive? Moments, percentiles and histograms of the layer inputs.
 
 The *input of layer ℓ's nonlinearity*, called z in the course, is what comes out of the matrix product, or of the normalizer
-where there is one. Its drift during training is what Ioffe & Szegedy 2015 named internal covariate shift.
-"""
+where there is one. Its drift during training is what Ioffe & Szegedy 2015 named internal covariate shift."""
 
 import weakref
+from contextlib import ExitStack
 
 import numpy as np
 import pandas as pd
@@ -26,10 +26,9 @@ def nonlinearity_inputs(net: nn.Module, x: Tensor) -> dict[int, Tensor]:
 
     For a ``Stack``, x is (M, B, features). A plain MLP takes (B, features) and counts as M = 1. Any network whose
     nonlinearities are children called ``act1``, ``act2``, … will do, each called once, in whatever order; of an image or a
-    sequence, every position counts as an example. Which axis then holds the units is that of the layer or normalizer before.
+    sequence, every position counts as an example; the units are on the axis of the layer or normalizer before.
     Raises ValueError: no child of such a name, one under two names, one that is not called exactly once; z of three axes or
-    more behind nothing that says which are the units.
-    """
+    more behind nothing that says which are the units."""
     layers = getattr(net, "layers", net) if isinstance(net, (Alone, Stack)) else net
     listened = activations(layers)
     if not listened:
@@ -37,8 +36,8 @@ def nonlinearity_inputs(net: nn.Module, x: Tensor) -> dict[int, Tensor]:
     for module in listened.values():
         names = [f"act{layer}" for layer, other in listened.items() if other is module]
         if len(names) > 1:
-            raise ValueError(f"{' and '.join(names)} are one and the same module, so which input belongs to which layer cannot be "
-                             "told: give every layer a nonlinearity of its own")
+            raise ValueError(f"{' and '.join(names)} are one and the same module, so which input belongs to which layer cannot "
+                             "be told: give every layer a nonlinearity of its own")
     seen, units = {layer: [] for layer in listened}, []
 
     def note_units(module, inputs, output):
@@ -53,20 +52,17 @@ def nonlinearity_inputs(net: nn.Module, x: Tensor) -> dict[int, Tensor]:
             seen[layer].append(_by_unit(net, z.detach(), units, layer))
         return hook
 
-    handles = [module.register_forward_pre_hook(keep(layer), with_kwargs=True) for layer, module in listened.items()]
-    if not isinstance(net, Stack):
-        handles += [module.register_forward_hook(note_units) for module in layers.modules()
-                    if any(hasattr(module, name) for name in UNITS)]
-    start = Start(net, x.device)
-    try:
-        with untouched(net), start:  # In training mode, running statistics would follow the probe's batch.
-            net(x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    # In training mode, running statistics would follow the probe's batch.
+    with untouched(net), Start(net, x.device), ExitStack() as hooks:
+        for layer, module in listened.items():
+            hooks.enter_context(module.register_forward_pre_hook(keep(layer), with_kwargs=True))
+        for module in () if isinstance(net, Stack) else layers.modules():
+            if any(hasattr(module, name) for name in UNITS):
+                hooks.enter_context(module.register_forward_hook(note_units))
+        net(x)
     if wrong := [f"act{layer} {len(inputs)} times" for layer, inputs in seen.items() if len(inputs) != 1]:
-        raise ValueError(f"one pass called {', '.join(wrong)}; a layer's nonlinearity is called once: give every place one of its "
-                         "own, and leave out those that are not used")
+        raise ValueError(f"one pass called {', '.join(wrong)}; a layer's nonlinearity is called once: give every place one of "
+                         "its own, and leave out those that are not used")
     return {layer: seen[layer][0] for layer in sorted(seen)}
 
 
@@ -80,8 +76,8 @@ def _by_unit(net: nn.Module, z: Tensor, units: list[tuple[int, int]], layer: int
         axis, count = units[0] if units else (None, None)
         count = count[-1] if isinstance(count, (tuple, list)) else count
         if z.dim() < 2 or axis is None or z.shape[axis] != count:
-            raise ValueError(f"act{layer} receives {tuple(z.shape)}, and which axis of it holds the units cannot be told from the "
-                             "layer before: call it where a linear layer, a convolution or a normalizer has just been")
+            raise ValueError(f"act{layer} receives {tuple(z.shape)}, and which axis of it holds the units cannot be told from "
+                             "the layer before: call it where a linear layer, a convolution or a normalizer has just been")
         kept = z.movedim(axis, 0).flatten(1)[None]
     return kept.to(torch.promote_types(z.dtype, torch.float32), copy=True)
 
@@ -89,19 +85,14 @@ def _by_unit(net: nn.Module, z: Tensor, units: list[tuple[int, int]], layer: int
 class Moments:
     """How far each unit's mean and standard deviation have moved: since the start, and since the last update.
 
-    Columns, averaged over the units of a layer:
-    ``mean``, ``sd``, ``moved``: |mean| and standard deviation of z now, and |Δmean| since the first call, all three in plain
-    units of z;
-    ``mean_drift``, ``sd_drift``: |Δ| since the first call, in units of the unit's standard deviation then (Santurkar et al.
-    2018, Fig. 8, right-hand panels);
-    ``mean_step``, ``sd_step``: |Δ| since the previous call, in units of the unit's standard deviation then; NaN unless that
-    was one step earlier (Fig. 8, left).
-    It remembers; another network, or a step that is not later than the last one, begins a new run (networks trained one after
-    another share a probe).
-    """
+    Columns, averaged over the units of a layer: ``mean``, ``sd``, ``moved``: |mean| and standard deviation of z now, and |Δmean|
+    since the first call, in units of z; ``mean_drift``, ``sd_drift``: |Δ| since the first call, in units of the unit's standard
+    deviation then (Santurkar et al. 2018, Fig. 8, right); ``mean_step``, ``sd_step``: |Δ| since the previous call, in units of
+    the unit's standard deviation then; NaN unless that was one step earlier (Fig. 8, left). It remembers; another network, or a
+    step that is not later than the last one, begins a new run (networks trained one after another share a probe)."""
 
     def __init__(self) -> None:
-        self.first, self.last, self.last_step, self.of = {}, {}, None, _nothing
+        self.first, self.last, self.last_step, self.of = {}, {}, None, lambda: None  # A reference to no network.
 
     def __call__(self, net: nn.Module, x: Tensor, step: int) -> pd.DataFrame:
         rows = []
@@ -125,10 +116,6 @@ class Moments:
         return pd.concat(rows, ignore_index=True)
 
 
-def _nothing() -> None:
-    """What a reference to no network gives."""
-
-
 def _in_units_of(sd: Tensor, change: Tensor) -> Tensor:
     """|change| / sd. A unit that did not vary has no scale of its own: NaN, left out of the average, not divided by zero."""
     return change.abs() / torch.where(sd > 1e-12, sd, torch.nan)
@@ -149,17 +136,14 @@ def percentiles(net: nn.Module, x: Tensor, step: int, unit: int = 0) -> pd.DataF
 class Histograms:
     """The distribution of z in each layer, every unit measured from where *its own* mean was at the first call.
 
-    Seen this way a layer's histogram shows both things that can happen to a unit's input: it widens, and it wanders off.
     Columns ``bin`` (centre) and ``density``, one row per bin. Values beyond ``limit`` are counted in the outermost bins, so
-    the density always adds up to one. It remembers; another network, or a step that is not later than the last one,
-    begins a new run.
-    """
+    the density always adds up to one. It remembers, as ``Moments`` does."""
 
     coordinates = ("bin",)
 
     def __init__(self, limit: float = 4.0, bins: int = 40) -> None:
         self.edges = np.linspace(-limit, limit, bins + 1)
-        self.first, self.last_step, self.of = {}, None, _nothing
+        self.first, self.last_step, self.of = {}, None, lambda: None
 
     def __call__(self, net: nn.Module, x: Tensor, step: int) -> pd.DataFrame:
         if self.of() is not net or step <= self.last_step:

@@ -1,7 +1,6 @@
 """One more pass through a network, as if it were the first: from the same buffers, with the same random numbers.
 
-A probe that compares passes at different weights must not see anything else differ between them.
-"""
+A probe that compares passes at different weights must not see anything else differ between them."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -28,8 +27,7 @@ class Start:
 
     That is: buffers (but of ``FrozenBatchNorm``, whose statistics are set by a first pass and then stay); the random numbers of
     torch on the CPU and on ``device``, and of generators that a module holds. Where modules are not ``known``, also those of
-    numpy and of Python, and numbers and tensors that a module keeps as plain attributes: counters, averages.
-    """
+    numpy and of Python, and numbers and tensors that a module keeps as plain attributes: counters, averages."""
 
     def __init__(self, net: nn.Module, device: torch.device) -> None:
         modules = list(net.modules())
@@ -65,9 +63,7 @@ class Start:
         self.rewind()
 
     def check(self, before: Tensor, after: Tensor) -> None:
-        """Refuse losses that differ though the weights were the same.
-        Raises ValueError: says what may have changed.
-        """
+        """Refuse (ValueError) losses that differ though the weights were the same."""
         close = 1e3 * torch.finfo(before.dtype).eps
         if not torch.allclose(before, after, rtol=close, atol=close, equal_nan=True):
             raise ValueError(f"the same weights gave the losses {before.flatten().tolist()} and then {after.flatten().tolist()}: "

@@ -1,10 +1,10 @@
 """How sharply does the loss curve? The top eigenvalue of its Hessian, without ever writing the Hessian down.
 
 A product of the Hessian with a vector costs about two gradients: it is the gradient of (∇L · v). Lanczos' method finds the end
-of the spectrum from a few such products.
-"""
+of the spectrum from a few such products."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pandas as pd
 import torch
@@ -18,31 +18,28 @@ from bncourse.train import Alone, batch_loss, frozen_statistics, untouched
 
 def top_eigenvalue(net: nn.Module, loss: Callable[[nn.Module], Tensor], iterations: int = 60, tolerance: float = 1e-4,
                    seed: int = 0) -> pd.DataFrame:
-    """The largest eigenvalue of the Hessian of ``loss(net)`` with respect to all parameters that require a gradient.
+    """The largest eigenvalue (not in magnitude) of the Hessian of ``loss(net)`` by all parameters that require a gradient.
 
-    Largest, not largest in magnitude: the sharpness that a step of gradient descent must stay below 2/lr of. Lanczos with full
-    reorthogonalization, for all members of a ``Stack`` at once. In training mode the batch statistics are part of the
-    function ("live"); within ``train.frozen_statistics(net, x)`` they are constants. The network is left exactly as it was.
+    Lanczos with full reorthogonalization, for all members of a ``Stack`` at once. In training mode the batch statistics are part
+    of the function; within ``train.frozen_statistics(net, x)`` they are constants. The network is left exactly as it was.
 
     Args:
         loss: net -> one number, for example ``batch_loss(x, y)``; of a ``Stack``, the loss of each member, (M,).
         iterations: Hessian-vector products at most.
         tolerance: stop when the error bound is below this fraction of the eigenvalue (of all members).
-        seed: of the random start, so that the same call gives the same number.
+        seed: of the random start.
 
-    Returns:
-        A row per member: ``sharpness``, the eigenvalue; ``sharpness_error``, a bound on how far the nearest eigenvalue is;
-        ``lowest``, the smallest eigenvalue found (a rough one); ``converged``; ``iterations`` used. Where loss or gradient are
-        not finite, ``sharpness`` and ``sharpness_error`` are infinite and it has not converged.
+    Returns a row per member: ``sharpness``, the eigenvalue; ``sharpness_error``, a bound on how far the nearest eigenvalue is;
+    ``lowest``, the smallest eigenvalue found (a rough one); ``converged``; ``iterations`` used. Where loss or gradient are not
+    finite, ``sharpness`` and ``sharpness_error`` are infinite and it has not converged.
     Raises ValueError: nothing requires a gradient, the loss depends on nothing that does, a loss that is not one number (for
-    each member), no iteration; hooks on parameters that change gradients; torch's weight_norm.
-    """
+    each member), no iteration; hooks on parameters that change gradients; torch's weight_norm."""
     if iterations < 1:
         raise ValueError(f"iterations={iterations}: give at least one")
     for name, module in net.named_modules():
         if isinstance(module, _WeightNorm) or any(isinstance(hook, WeightNorm) for hook in module._forward_pre_hooks.values()):
-            raise ValueError(f"{name}: torch's weight_norm gives wrong second derivatives (its norms count as constants there), so "
-                             "the curvature would be wrong; register bncourse.norms.WeightNorm as the parametrization instead")
+            raise ValueError(f"{name}: torch's weight_norm gives wrong second derivatives (its norms count as constants there), "
+                             "so the curvature would be wrong; register bncourse.norms.WeightNorm as the parametrization instead")
     line = Line(net, loss)
     with untouched(net), line.start, torch.enable_grad():
         theta = line.theta.requires_grad_()
@@ -72,7 +69,11 @@ def top_eigenvalue(net: nn.Module, loss: Callable[[nn.Module], Tensor], iteratio
             for _ in range(2):  # Once is not enough in floating point; twice is (Parlett).
                 w = w - ((Q @ w[:, :, None]).transpose(1, 2) @ Q)[:, 0]
             off.append(w.norm(dim=1).cpu().double())
-            values, vectors = _ritz(diagonal, off)
+            T = torch.diag_embed(torch.stack(diagonal, 1))  # The tridiagonal matrices of all members.
+            if len(diagonal) > 1:
+                beside = torch.stack(off[:-1], 1)
+                T = T + torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)
+            values, vectors = torch.linalg.eigh(T)  # ascending
             # The residual of a Ritz pair bounds its distance to an eigenvalue.
             error = off[-1] * vectors[:, -1, -1].abs()
             scale = values.abs().amax(1).clamp(min=torch.finfo(theta.dtype).tiny)
@@ -89,20 +90,9 @@ def top_eigenvalue(net: nn.Module, loss: Callable[[nn.Module], Tensor], iteratio
                          "converged": ((converged | exhausted) & usable).tolist(), "iterations": iteration})
 
 
-def _ritz(diagonal: list[Tensor], off: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, ascending, and eigenvectors of the tridiagonal matrices of all members."""
-    T = torch.diag_embed(torch.stack(diagonal, 1))
-    if len(diagonal) > 1:
-        beside = torch.stack(off[:-1], 1)
-        T = T + torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)
-    return torch.linalg.eigh(T)
-
-
 class Curvature:
     """``top_eigenvalue`` as a probe for ``train``, on the batch of the coming update; with "live" or "frozen" statistics.
-
-    Columns: ``sharpness``, ``sharpness_lr``, that times the learning rate (2 at the edge of stability), ``sharpness_error``.
-    """
+    Columns: ``sharpness``, ``sharpness_lr``, that times the learning rate (2 at the edge of stability), ``sharpness_error``."""
 
     looks_at_update = True
 
@@ -114,10 +104,7 @@ class Curvature:
     def __call__(self, net: nn.Module, x: Tensor, step: int, *, y: Tensor, lr: Tensor) -> pd.DataFrame:
         if isinstance(net, Alone):
             net, x, y = net.layers, x[0], y[0]
-        if self.statistics == "frozen":
-            with frozen_statistics(net, x):
-                found = top_eigenvalue(net, batch_loss(x, y), self.iterations, self.tolerance)
-        else:
+        with frozen_statistics(net, x) if self.statistics == "frozen" else nullcontext():
             found = top_eigenvalue(net, batch_loss(x, y), self.iterations, self.tolerance)
         found["sharpness_lr"] = found.sharpness * torch.as_tensor(lr).cpu().numpy()
         return found[["member", "sharpness", "sharpness_lr", "sharpness_error"]]

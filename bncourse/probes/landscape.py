@@ -1,13 +1,12 @@
 """What does the loss look like along the gradient? Santurkar et al. 2018, Fig. 4.
 
 From the weights of the moment, theta, walk along a straight line against the gradient, theta - s ∇L(theta), and look at the loss
-and at the gradient from several distances s. Nothing is trained on the way: this is one network, one batch and one line. (The
-range of losses over *several trainings* with different learning rates, which is often plotted in its place, compares different
-networks and says nothing about the landscape around any of them.)
-"""
+and at the gradient from several distances s. Nothing is trained on the way. (The range of losses over *several trainings*, which
+is often plotted in its place, says nothing about the landscape around any network.)"""
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -36,16 +35,13 @@ def along_gradient(net: nn.Module, loss: Callable[[nn.Module], Tensor], step_siz
         at_once: evaluate all S together with ``torch.func.vmap``; the same numbers, faster for a single small network. Not for
             a network that draws random numbers or decides by a value (``FrozenBatchNorm``, running statistics without momentum).
 
-    Returns:
-        A row per (member, step size): ``step_size``, s; ``distance``, s ‖∇L‖; ``loss``, L(theta - s ∇L); ``gradient_change``,
-        ‖∇L(theta - s ∇L) - ∇L(theta)‖; ``beta``, that divided by the distance: what smoothness asks for here (the effective
-        beta of the paper is the maximum over s); ``start_loss`` and ``gradient_norm``, L and ‖∇L‖ at theta; ``diverged``: loss
-        or gradient is not finite, and then all three measures are infinite. With a zero gradient there is no direction to
-        walk in: ``beta`` is NaN, undefined.
+    Returns a row per (member, step size): ``step_size``, s; ``distance``, s ‖∇L‖; ``loss``, L(theta - s ∇L); ``gradient_change``,
+    ‖∇L(theta - s ∇L) - ∇L(theta)‖; ``beta``, that divided by the distance (the effective beta of the paper is the maximum over
+    s); ``start_loss`` and ``gradient_norm``, L and ‖∇L‖ at theta; ``diverged``: loss or gradient is not finite, and then all
+    three measures are infinite. With a zero gradient ``beta`` is NaN.
     Raises ValueError: nothing requires a gradient, the loss depends on nothing that does, a loss that is not one number (for
     each member), no step sizes, a step size that is not a positive number; a network that is not the same function in every
-    pass (``again.Start``), or whose gradients are changed by hooks on its parameters.
-    """
+    pass (``again.Start``), or whose gradients are changed by hooks on its parameters."""
     line = Line(net, loss)
     members = line.members
     steps = torch.as_tensor(step_sizes, dtype=line.theta.dtype, device=line.theta.device)
@@ -61,10 +57,7 @@ def along_gradient(net: nn.Module, loss: Callable[[nn.Module], Tensor], step_siz
         if distance:
             steps = steps / torch.where(norm > 0, norm, math.nan)
         walked = line.theta - torch.where(norm > 0, steps, 0)[:, :, None] * gradient  # (S, M, P)
-        if at_once:
-            losses, gradients = line.look_at_once(walked)
-        else:
-            losses, gradients = line.look(walked)
+        losses, gradients = (line.look_at_once if at_once else line.look)(walked)
         if not line.start.all_known:
             line.start.check(start_loss, line.losses(line.theta.requires_grad_()).detach())
 
@@ -84,7 +77,8 @@ class Line:
     """``loss(net)`` as a function of the weights alone, written as flat vectors, (M, P): P numbers for each of M members."""
 
     def __init__(self, net: nn.Module, loss: Callable[[nn.Module], Tensor]) -> None:
-        self.members = members_of(net)
+        members = getattr(net, "members", 1)
+        self.members = members if isinstance(members, int) else 1  # A network may keep something else under that name.
         self.module = _Measured(net, loss)
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         if not self.parameters:
@@ -104,10 +98,8 @@ class Line:
                                              for p, piece in zip(self.parameters, pieces)})
 
     def _by_name(self, kind: str, values: dict[Tensor, Tensor]) -> dict[str, Tensor]:
-        """A value for every place of a tensor, which may have several; a module used twice is one place.
-
-        (Left to tie weights by itself, functional_call would leave its own values behind in a module used twice.)
-        """
+        """A value for every place of a tensor, which may have several; a module used twice is one place. (Left to tie weights by
+        itself, functional_call would leave its own values behind in a module used twice.)"""
         return {f"{prefix}.{name}": values[own] for prefix, module in self.module.named_modules()
                 for name, own in getattr(module, kind).items() if own in values}
 
@@ -144,12 +136,6 @@ class Line:
         return losses.detach(), torch.autograd.grad(losses.sum(), thetas)[0]
 
 
-def members_of(net: nn.Module) -> int:
-    """How many networks it is: M of a ``Stack``, else 1. (A network may keep something else under that name.)"""
-    members = getattr(net, "members", 1)
-    return members if isinstance(members, int) else 1
-
-
 class _Measured(nn.Module):
     """A network and what is measured of it, behind the interface that ``functional_call`` wants."""
 
@@ -159,20 +145,16 @@ class _Measured(nn.Module):
         self.forward = lambda: loss(self.net)  # The loss may be a module, whose parameters are not the network's.
 
 
-def _one_at_a_time(module: nn.Module) -> bool:
-    """Whether vmap would fail: on random numbers, or on a branch or a weight that hangs on the value of a tensor. Of a reader's
-    own module nobody knows."""
-    draws = isinstance(module, (nn.modules.dropout._DropoutNd, nn.RReLU)) or hasattr(module, "n_mu")
-    asks = isinstance(module, FrozenBatchNorm) or getattr(module, "momentum", 0) is None
-    return asks or not known(module) or (module.training and draws)
-
-
 def _gains(net: nn.Module, x: Tensor) -> bool:
-    """Whether looking at all points at once is faster. Measured: it is while the single passes are too small to keep a core
-    busy; after that, and with convolutions, one by one takes half the time and half the memory."""
+    """Whether looking at all points at once is faster: while the single passes are too small to keep a core busy, and without
+    convolutions. vmap would fail on random numbers, on a branch or a weight that hangs on the value of a tensor, and perhaps on a
+    reader's own module."""
+    def one_by_one(module: nn.Module) -> bool:
+        draws = isinstance(module, (nn.modules.dropout._DropoutNd, nn.RReLU)) or hasattr(module, "n_mu")
+        asks = isinstance(module, FrozenBatchNorm) or getattr(module, "momentum", 0) is None
+        return asks or not known(module) or (module.training and draws) or isinstance(module, nn.modules.conv._ConvNd)
     work = sum(p.numel() for p in net.parameters()) * (x.shape[1] if isinstance(net, Stack) else len(x))
-    slow = any(isinstance(module, nn.modules.conv._ConvNd) or _one_at_a_time(module) for module in net.modules())
-    return work < 10_000_000 and not slow
+    return work < 10_000_000 and not any(map(one_by_one, net.modules()))
 
 
 class Landscape:
@@ -181,15 +163,12 @@ class Landscape:
     Args:
         multiples: step sizes, in units of the run's own learning rate (the paper, for VGG: from 1/2 to 4).
         distances: give these for the same *distances* ‖Δtheta‖ in every run, in place of multiples.
-        statistics: "live", batch statistics that follow the weights along the line, as in training; or "frozen", held at what
-            they are at its start.
+        statistics: "live", batch statistics that follow the weights along the line, as in training; or "frozen".
 
     Columns, one row per member: ``loss_low``, ``loss_high``, ``loss_range`` over the line; the same of the gradient's change
-    (``change_low``, ``change_high``, ``change_range``; "gradient predictiveness"); ``beta``, the effective beta: the largest of
-    all step sizes; ``beta_lr``, beta times the learning rate, which is 2 at the edge of stability; ``whole_gradient_norm``, of
-    all parameters together (that of a layer is ``gradient_norm``, in ``Shift``);
-    ``walk_diverged``, at how many step sizes the loss was not finite (high, range and beta are infinite then).
-    """
+    (``change_low``, ``change_high``, ``change_range``; "gradient predictiveness"); ``beta``, the largest of all step sizes;
+    ``beta_lr``, beta times the learning rate, which is 2 at the edge of stability; ``whole_gradient_norm``, of all parameters
+    together; ``walk_diverged``, at how many step sizes the loss was not finite (high, range and beta are infinite then)."""
 
     looks_at_update = True
 
@@ -205,15 +184,10 @@ class Landscape:
     def __call__(self, net: nn.Module, x: Tensor, step: int, *, y: Tensor, lr: Tensor) -> pd.DataFrame:
         if isinstance(net, Alone):
             net, x, y = net.layers, x[0], y[0]
-        if self.statistics == "frozen":
-            with frozen_statistics(net, x):
-                return self._summary(net, x, y, lr)
-        return self._summary(net, x, y, lr)
-
-    def _summary(self, net, x, y, lr) -> pd.DataFrame:
-        lr = torch.as_tensor(lr)
-        steps = self.distances if self.distances is not None else torch.tensor(self.multiples, device=lr.device)[:, None] * lr
-        line = along_gradient(net, batch_loss(x, y), steps, distance=self.distances is not None, at_once=_gains(net, x))
+        lr, distance = torch.as_tensor(lr), self.distances is not None
+        steps = self.distances if distance else torch.tensor(self.multiples, device=lr.device)[:, None] * lr
+        with frozen_statistics(net, x) if self.statistics == "frozen" else nullcontext():
+            line = along_gradient(net, batch_loss(x, y), steps, distance, at_once=_gains(net, x))
         by = line.groupby("member")
         frame = pd.DataFrame({f"{short}_{end}": getattr(by[column], how)() for short, column in
                               (("loss", "loss"), ("change", "gradient_change")) for end, how in (("low", "min"), ("high", "max"))})

@@ -1,10 +1,8 @@
 """Sharpness in a unit that rescaling cannot change: every weight matrix is moved by a fraction of its own length.
 
-The top eigenvalue of the Hessian has the unit of one over squared length of weights. With batch norm behind a layer, its weights
-can be multiplied by any number without changing the function, and the eigenvalue changes; without normalization, between ReLUs,
-so can two layers by a and 1/a (Dinh et al. 2017, "Sharp minima can generalize"). Differentiated with respect to *relative*
-moves, W + ‖W‖ M, all of these are one and the same number.
-"""
+With batch norm behind a layer, its weights can be multiplied by any number without changing the function, and the top eigenvalue
+of the Hessian changes; without normalization, between ReLUs, so can two layers by a and 1/a (Dinh et al. 2017, "Sharp minima can
+generalize"). Differentiated with respect to *relative* moves, W + ‖W‖ M, all of these are one and the same number."""
 
 import copy
 
@@ -19,10 +17,8 @@ from bncourse.train import Alone, member_losses, weights_of
 
 
 class Relative(nn.Module):
-    """A copy of a network as a function of relative moves of its weight matrices, which are zero at first: W + ‖W‖ M.
-
-    ‖W‖ is the Frobenius norm of each matrix (of a ``Stack``: of each member). Whatever else the network learns stays still.
-    """
+    """A copy of a network as a function of relative moves of its weight matrices, which are zero at first: W + ‖W‖ M. ‖W‖ is the
+    Frobenius norm of each matrix (of a ``Stack``: of each member). Whatever else the network learns stays still."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -38,8 +34,7 @@ class Relative(nn.Module):
         first = 1 if hasattr(self, "members") else 0  # a stack's first dimension counts members
 
         def moved(weight: Tensor, move: Tensor) -> Tensor:
-            length = weight.flatten(first).norm(dim=-1)
-            return weight + length.view(-1, *[1] * (weight.dim() - 1)) * move if first else weight + length * move
+            return weight + weight.flatten(first).norm(dim=-1).view(-1, *[1] * (weight.dim() - 1)) * move
 
         values = {name: moved(weight, move) for (name, weight), move in zip(self.weights.items(), self.moves)}
         return functional_call(self.net, values, (x,))
@@ -47,9 +42,7 @@ class Relative(nn.Module):
 
 class RelativeCurvature:
     """The top eigenvalue with respect to relative moves as a probe for ``train``, on the batch of the coming update.
-
-    Column: ``relative_sharpness``, a pure number: twice the loss, per squared fraction, of the worst small move.
-    """
+    Column: ``relative_sharpness``, a pure number: twice the loss, per squared fraction, of the worst small move."""
 
     looks_at_update = True
 
@@ -61,8 +54,7 @@ class RelativeCurvature:
             net, x, y = net.layers, x[:1], y[:1]
 
         def loss(relative: Relative) -> Tensor:
-            outputs = relative(x if isinstance(net, Stack) else x[0])
-            return member_losses(outputs if isinstance(net, Stack) else outputs[None], y)
+            return member_losses(relative(x) if isinstance(net, Stack) else relative(x[0])[None], y)
 
         found = top_eigenvalue(Relative(net), loss, self.iterations, self.tolerance)
         return found[["member", "sharpness"]].rename(columns={"sharpness": "relative_sharpness"})

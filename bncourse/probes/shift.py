@@ -1,10 +1,8 @@
 """How much does the gradient of a layer change when the layers below it take their step? Definition 2.1.
 
-Santurkar et al. 2018 asked what internal covariate shift would have to mean if it were to hurt an optimizer. At step t, G_i is
-the gradient of the loss with respect to W_i, the weights of layer i: the direction in which layer i is about to move.
-G_prime_i is the same gradient, on the same batch, once layers 1 to i-1 have already moved to where step t+1 puts them. If the
-two agree, layer i was aiming at the right target; the difference is what the other layers' moving cost it.
-"""
+At step t, G_i is the gradient of the loss with respect to W_i, the weights of layer i: the direction in which layer i is about to
+move. G_prime_i is the same gradient, on the same batch, once layers 1 to i-1 have already moved to where step t+1 puts them. If
+the two agree, layer i was aiming at the right target. Source: Santurkar et al. 2018."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -39,8 +37,8 @@ def shift(net: nn.Module, x: Tensor, y: Tensor, lr: float | Tensor, loss: Callab
     are counted in the order in which the pass first uses their weights. What is used between one and the next belongs to the
     first of the two, matrices under other names (of attention, of recurrence) as well. A weight in several places is one layer.
     The step moves all parameters of a layer (bias, gamma and beta too); G and G_prime are with respect to its ``weight``. Batch
-    statistics are computed anew for every G_prime, and a module that draws noise draws the same for all of them: the loss is
-    one function, looked at with different weights. The network is left exactly as it was.
+    statistics are computed anew for every G_prime, and a module that draws noise draws the same for all of them. The network is
+    left exactly as it was.
 
     Args:
         net: a ``Stack`` with x (M, B, features), or one network with x (B, ...).
@@ -48,30 +46,34 @@ def shift(net: nn.Module, x: Tensor, y: Tensor, lr: float | Tensor, loss: Callab
         loss: (outputs, y) -> one number. Default: the loss of ``train``. A ``Stack`` knows no other.
         layers: report these only, by the names of the modules. Nothing is computed for others.
 
-    Returns:
-        A row per (member, layer), layers counted from 1, in order: ``gradient_norm``, ‖G‖; ``l2``, ‖G - G_prime‖ (ideal 0);
-        ``relative``, that divided by ‖G‖; ``cosine`` of the angle between the two (ideal 1); ``diverged``: G or G_prime is
-        not finite (then ``l2`` and ``relative`` are infinite). A zero gradient has no direction: ``relative`` and ``cosine``
-        are NaN there. Layers that the loss does not depend on have zero gradients, and come last.
+    Returns a row per (member, layer), layers counted from 1, in order: ``gradient_norm``, ‖G‖; ``l2``, ‖G - G_prime‖ (ideal 0);
+    ``relative``, that divided by ‖G‖; ``cosine`` of the angle between the two (ideal 1); ``diverged``: G or G_prime is not finite
+    (then ``l2`` and ``relative`` are infinite). Of a zero gradient ``relative`` and ``cosine`` are NaN; layers that the loss does
+    not depend on have one, and come last.
     Raises ValueError: no layer, an unknown layer name, nothing that requires a gradient, a loss that is not one number, as many
     learning rates as there are no members, a network that is not the same function in every pass (``again.Start``). TypeError:
-    x is not one tensor; without ``loss``, the outputs are not.
-    """
+    x is not one tensor; without ``loss``, the outputs are not."""
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be one tensor, got {type(x).__name__}; put a network of several inputs into a module that takes "
                         "one, and picks it apart")
     members = net.members if isinstance(net, Stack) else 1
-    lr = _rates(lr, members, x)
+    rates = torch.as_tensor(lr, dtype=None if isinstance(lr, Tensor) else torch.float64)
+    if rates.numel() not in (1, members):
+        raise ValueError(f"lr of shape {tuple(rates.shape)} for " + (
+            f"a stack of {members}: give one number, or one for each" if members > 1 else "one network: give one number"))
+    lr = rates.item() if rates.numel() == 1 else rates.flatten().to(x.device)
     with torch.enable_grad():
-        chain = _chain(net)
-        found = _layers(dict(chain) if chain else dict(_body(net).named_modules()))
+        body = net.layers if isinstance(net, Stack) else net
+        chain = _chain(net, body)
+        found = _layers(dict(chain if chain else body.named_modules()))
         wanted = list(found) if layers is None else [layers] if isinstance(layers, str) else list(layers)
         unknown = [name for name in wanted if name not in found]
         if unknown or not wanted:
             raise ValueError(f"no layer called {', '.join(map(repr, unknown))}; there are {', '.join(found)}" if wanted else
                              f"layers={layers}: name at least one of {', '.join(found)}, or leave it out")
-        if chain and all(_leaves_no_trace(module) for _, module in chain):
-            pairs = _triangle(net, chain, found, wanted, x, y, lr, loss)  # Draws no random numbers and writes no buffers.
+        if chain and all(_uses_batch_statistics(module) or (_is_per_example(module) and not getattr(module, "refuse_nonfinite", False))
+                         for _, module in chain):  # They draw no random numbers, write no buffers and do not fail at NaN.
+            pairs = _triangle(net, chain, found, wanted, x, y, lr, loss)
         else:
             with untouched(net), Start(net, x.device) as start:
                 pairs = (_triangle(net, chain, found, wanted, x, y, lr, loss) if chain else
@@ -95,11 +97,9 @@ def shift(net: nn.Module, x: Tensor, y: Tensor, lr: float | Tensor, loss: Callab
 
 
 class Shift:
-    """``shift`` as a probe for ``train``: Definition 2.1 for the update that is about to be made.
-
-    Its ``layer`` counts matrices. That of the probes of ``activations`` is the ℓ of ``actℓ``: the same layer in ``mlp`` and
-    ``vgg``, but not in every network.
-    """
+    """``shift`` as a probe for ``train``: Definition 2.1 for the update that is about to be made. Its ``layer`` counts matrices;
+    that of the probes of ``activations`` is the ℓ of ``actℓ``: the same layer in ``mlp`` and ``vgg``, but not in every
+    network."""
 
     looks_at_update = True
 
@@ -112,26 +112,17 @@ class Shift:
         return shift(net, x, y, lr, layers=self.layers).drop(columns="diverged")  # ``train`` has a column of that name.
 
 
-def _rates(lr, members: int, x: Tensor) -> float | Tensor:
-    """One number, or one for each member."""
-    rates = torch.as_tensor(lr, dtype=None if isinstance(lr, Tensor) else torch.float64)
-    if rates.numel() not in (1, members):
-        raise ValueError(f"lr of shape {tuple(rates.shape)} for " + (
-            f"a stack of {members}: give one number, or one for each" if members > 1 else "one network: give one number"))
-    return rates.item() if rates.numel() == 1 else rates.flatten().to(x.device)
-
-
-def _body(net: nn.Module) -> nn.Module:
-    return net.layers if isinstance(net, Stack) else net
-
-
 def _layers(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
     """Those with a matrix or a kernel to learn, as they are registered; under each name, where two share one."""
     for name, module in modules.items():
+        what = ""
         if parametrize.is_parametrized(module, "weight"):
-            raise ValueError(_computed(name, type(module.parametrizations.weight[0]).__name__))
-        if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd, StackedLinear)) and "weight" not in module._parameters:
-            raise ValueError(_computed(name, ", ".join(module._parameters)))
+            what = type(module.parametrizations.weight[0]).__name__
+        elif isinstance(module, (nn.Linear, nn.modules.conv._ConvNd, StackedLinear)) and "weight" not in module._parameters:
+            what = ", ".join(module._parameters)
+        if what:
+            raise ValueError(f"the weight of {name} is computed from others ({what}); Definition 2.1 asks for the gradient of a "
+                             "layer's own weight, so look at a network without it")
     found = {name: module for name, module in modules.items() if _is_layer(module)}
     learning = {name: module for name, module in found.items() if module.weight.requires_grad}
     if not learning:
@@ -141,17 +132,12 @@ def _layers(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
     return learning
 
 
-def _computed(name: str, what: str) -> str:
-    return (f"the weight of {name} is computed from others ({what}); Definition 2.1 asks for the gradient of a layer's own "
-            "weight, so look at a network without it")
-
-
-def _chain(net: nn.Module) -> list[tuple[str, nn.Module]] | None:
+def _chain(net: nn.Module, body: nn.Module) -> list[tuple[str, nn.Module]] | None:
     """The modules of a network that passes its input through one after another, each of a known kind, each parameter used once
     and no layer inside another module; None if it is not such a network."""
     if not all(map(known, net.modules())) or any(parameter._backward_hooks for parameter in net.parameters()):
         return None
-    return _in_a_row(_body(net))
+    return _in_a_row(body)
 
 
 def _in_a_row(body: nn.Module) -> list[tuple[str, nn.Module]] | None:
@@ -175,8 +161,8 @@ def _loss(net, outputs: Tensor, y: Tensor, loss) -> Tensor:
     """The sum of the losses of all members."""
     if loss is None:
         if not isinstance(outputs, Tensor):
-            raise TypeError(f"the outputs of the network are a {type(outputs).__name__}; give the loss that knows what to do with "
-                            "it: loss=lambda outputs, y: ...")
+            raise TypeError(f"the outputs of the network are a {type(outputs).__name__}; give the loss that knows what to do "
+                            "with it: loss=lambda outputs, y: ...")
         return (member_losses(outputs, y) if isinstance(net, Stack) else member_losses(outputs[None], y[None])).sum()
     if isinstance(net, Stack):
         raise ValueError("a Stack is measured with the loss of train; look at one network at a time for another loss")
@@ -196,15 +182,12 @@ def _gradients(total: Tensor, parameters: dict[str, Tensor]) -> dict[str, Tensor
 
 def _moved(net, parameters: dict[str, Tensor], gradients: dict[str, Tensor], lr) -> dict[str, Tensor]:
     """All parameters after the step of SGD, detached; those without a gradient stay."""
-    moved = {}
-    for name, parameter in parameters.items():
-        moved[name] = parameter.detach()
-        if name in gradients and isinstance(lr, Tensor):
-            # One for each member, and members are the leading part of every parameter of a stack.
-            rate = lr.repeat_interleave(len(parameter) // len(lr)).view(-1, *[1] * (parameter.dim() - 1))
-            moved[name] = moved[name] - rate.to(parameter.dtype) * gradients[name]
-        elif name in gradients:
-            moved[name] = moved[name] - lr * gradients[name]
+    moved = {name: parameter.detach() for name, parameter in parameters.items()}
+    for name in moved.keys() & gradients.keys():
+        rate, parameter = lr, moved[name]
+        if isinstance(lr, Tensor):  # One for each member, and members are the leading part of every parameter of a stack.
+            rate = lr.repeat_interleave(len(parameter) // len(lr)).view(-1, *[1] * (parameter.dim() - 1)).to(parameter.dtype)
+        moved[name] = parameter - rate * gradients[name]
     return moved
 
 
@@ -246,11 +229,8 @@ def _pass_by_pass(net, layers, wanted, x, y, lr, loss, start):
 
 
 def _first_uses(total: Tensor) -> dict[int, int]:
-    """When a pass first used each parameter that ``total`` depends on: id -> the number of the operation.
-
-    The graph of autograd knows: its nodes are numbered as they were made. The order in which modules were registered says
-    nothing, and hooks on modules would miss what is used without calling a module.
-    """
+    """When a pass first used each parameter that ``total`` depends on: id -> the number of the operation. The graph of autograd
+    knows: its nodes are numbered as they were made. (Hooks on modules would miss what is used without calling a module.)"""
     first, seen, waiting = {}, set(), [total.grad_fn]
     while waiting:
         node = waiting.pop()
@@ -266,8 +246,7 @@ def _first_uses(total: Tensor) -> dict[int, int]:
 
 @contextmanager
 def _replaced(values: dict[Tensor, Tensor]):
-    """Other values in these parameters for a while. functional_call would leave its own behind in a module used twice, and would
-    not be seen by a hook on a parameter."""
+    """Other values in these parameters for a while. (functional_call would leave its own behind in a module used twice.)"""
     old = {parameter: parameter.data for parameter in values}
     try:
         for parameter, value in values.items():
@@ -281,14 +260,12 @@ def _replaced(values: dict[Tensor, Tensor]):
 def _triangle(net, chain, layers, wanted, x, y, lr, loss):
     """All of G_prime in one go, for networks that are a chain. {number: (G, G_prime)}.
 
-    Variant i of the network has layers 1 to i-1 moved. Below layer i it is the moved network, so one pass of that gives every
-    variant its start, the moved input of layer i. From there all variants run through the old layers: at layer j those that
-    started at or below j go through together, a triangle in place of k-1 whole passes. One backward pass then serves all,
-    because the loss of variant i depends on the weight of layer i only through variant i's own entry.
-    """
+    Variant i of the network has layers 1 to i-1 moved, so one pass of the moved network gives every variant its start, the moved
+    input of layer i. From there all variants run through the old layers: at layer j those that started at or below j go through
+    together, a triangle in place of k-1 whole passes. One backward pass then serves all, because the loss of variant i depends on
+    the weight of layer i only through variant i's own entry."""
     parts = [module for _, module in chain]
-    numbers = {index: number for number, index in enumerate(
-        (index for index, (name, _) in enumerate(chain) if name in layers), start=1)}
+    numbers = dict(zip((index for index, (name, _) in enumerate(chain) if name in layers), range(1, len(layers) + 1)))
     # Where a variant enters. Layer 1 has nothing below it: G_prime is G.
     starts = [index for index, number in numbers.items() if chain[index][0] in wanted and number > 1]
     old = [dict(module.named_parameters()) for module in parts]
@@ -335,18 +312,13 @@ def _triangle(net, chain, layers, wanted, x, y, lr, loss):
     # What the loss of each variant has to say about the output of the layer it entered at; from there to the weight.
     deltas = torch.autograd.grad(total, arrivals)
     for variant, (start, delta) in enumerate(zip(starts, deltas)):
-        delta, weight = delta.tensor_split(variant + 1)[-1], old[start]["weight"]
-        G, _ = pairs[numbers[start]]
-        pairs[numbers[start]] = G, _weight_gradient(parts[start], weight, entries[start], delta)
+        delta, weight, h = delta.tensor_split(variant + 1)[-1], old[start]["weight"], entries[start]
+        if type(parts[start]) is nn.Linear and h.dim() == 2:  # Not different from the general way, only faster.
+            G_prime = delta.T @ h
+        else:
+            [G_prime] = torch.autograd.grad(functional_call(parts[start], {"weight": weight}, (h,)), weight, delta)
+        pairs[numbers[start]] = pairs[numbers[start]][0], G_prime
     return pairs
-
-
-def _weight_gradient(module: nn.Module, weight: Tensor, h: Tensor, delta: Tensor) -> Tensor:
-    """The gradient of a layer's weight, from what came in (h) and the gradient of what went out (delta)."""
-    if type(module) is nn.Linear and h.dim() == 2:  # Not different from the general way, only faster.
-        return delta.T @ h
-    y = functional_call(module, {"weight": weight}, (h,))
-    return torch.autograd.grad(y, weight, delta)[0]
 
 
 def _through(module: nn.Module, parameters: dict[str, Tensor], h: Tensor, variants: int,
@@ -378,21 +350,12 @@ def _through(module: nn.Module, parameters: dict[str, Tensor], h: Tensor, varian
     return torch.cat(outputs)
 
 
-def _is_batch_norm(module: nn.Module) -> bool:
-    return type(module) in BATCH_NORMS
-
-
 def _uses_batch_statistics(module: nn.Module) -> bool:
-    return _is_batch_norm(module) and (module.training or module.running_mean is None)
+    return type(module) in BATCH_NORMS and (module.training or module.running_mean is None)
 
 
 def _is_per_example(module: nn.Module) -> bool:
-    return type(module) in PER_EXAMPLE or (_is_batch_norm(module) and not _uses_batch_statistics(module))
-
-
-def _leaves_no_trace(module: nn.Module) -> bool:
-    """Passing through it draws no random number, writes no buffer and does not fail at NaN."""
-    return _uses_batch_statistics(module) or (_is_per_example(module) and not getattr(module, "refuse_nonfinite", False))
+    return type(module) in PER_EXAMPLE or (type(module) in BATCH_NORMS and not _uses_batch_statistics(module))
 
 
 def _enter(net: nn.Module, x: Tensor) -> Tensor:

@@ -3,8 +3,10 @@
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,10 +15,31 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from bncourse.doctor import CHROMIUM_FLAGS, find_chromium
-
 ROOT = Path(__file__).parents[2]
 HTML = ROOT / "_build" / "html"
+CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+                  "--disable-sync"]
+
+
+def find_chromium() -> str:
+    """The path of a Chromium that starts: Ubuntu has one on the path that does nothing but ask for a snap.
+    Raises RuntimeError: none does; why, and what to install."""
+    said = []
+    for path in filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        # A folder that the browser may still be writing to when it has answered.
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            asked = [path, "--headless", *CHROMIUM_FLAGS, f"--user-data-dir={folder}", "--dump-dom", "data:text/html,it-starts"]
+            try:
+                done = subprocess.run(asked, capture_output=True, encoding="utf-8", errors="replace", timeout=120)
+            except (OSError, subprocess.TimeoutExpired) as error:
+                said.append(f"{path} does not start ({error})")
+                continue
+        if "it-starts" in done.stdout:
+            return path
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()] or [f"exit code {done.returncode}"]
+        said.append(f"{path} does not start ({lines[-1].strip()})")
+    raise RuntimeError(f"{'; '.join(said) or 'no Chromium is installed'}. On Debian: sudo apt install chromium. On Ubuntu, where "
+                       "that is a snap: sudo snap install chromium, or install Google Chrome")
 
 
 @pytest.fixture(scope="session")

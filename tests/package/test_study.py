@@ -190,7 +190,7 @@ def test_the_answer_is_what_was_measured(alone):
     with pytest.raises(StudyError, match="not answered"):
         closing()
     right.reveal("better")
-    assert alone[-1].answer == "better"
+    assert alone[-1].plain == "Measured: better"
     closing()
     wrong.predict("Which, again?", options)
     wrong.run()
