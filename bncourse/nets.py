@@ -253,8 +253,8 @@ class StackedLinear(nn.Module):
 
     def __init__(self, linears: Sequence[nn.Linear]) -> None:
         super().__init__()
-        normalized = parametrize.is_parametrized(linears[0], "weight")
-        own = [linear.parametrizations.weight for linear in linears] if normalized else None
+        computed = parametrize.is_parametrized(linears[0], "weight")
+        own = [linear.parametrizations.weight for linear in linears] if computed else None
         # Of a normalized weight, what stands behind it: the weight itself may be 0, which has no direction.
         behind = "weight" if own is None else "parametrizations.weight.original" + ("" if own[0].is_tensor else "1")
         self.weight = nn.Parameter(torch.stack([linear.get_parameter(behind).detach() for linear in linears]))  # (M, out, in)
