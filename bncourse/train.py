@@ -48,8 +48,8 @@ def train(build: Callable[[int], nn.Module], data: Data, *, seeds: Sequence[int]
     Args:
         build: seed -> network. Those of ``mlp`` and ``residual_mlp`` are trained side by side in one ``Stack`` if they are as
             they were built (``nets.stackable``), anything else one after another, with the same results. Frozen parameters stay
-            frozen, and so do layers in evaluation mode within a network in training mode; one in evaluation mode is put in
-            training.
+            frozen, and so do layers in evaluation mode within a network in training mode (one that is all in evaluation mode is
+            put in training mode).
         seeds, lrs: none of them twice. Noise inside the network depends on the seed alone, like all else that is random.
         record: steps to look at; step t means "after t updates". Default: 11 steps, evenly spread from 0 to ``steps``.
         probes: called at each recorded step in training mode, on a fixed training batch or (``looks_at_update``) the coming one.
