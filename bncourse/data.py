@@ -10,6 +10,7 @@ import io
 import math
 import os
 import pickle
+import re
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -83,6 +84,18 @@ def load(name: str = "digits", device: str = "cpu") -> Data:
     tensors = [torch.from_numpy(values) for values in
                (x_train - mean, y_train.astype(np.int64), x_test - mean, y_test.astype(np.int64))]
     return Data(name, *(tensor.to(device) for tensor in tensors), classes=int(y_train.max()) + 1)
+
+
+def wonderland() -> str:
+    """*Alice's Adventures in Wonderland* by Lewis Carroll (1865), in 32 characters: small letters, the space and ``.,'!?``; whatever
+    else stood there, and every line break, has become a space. About 140,000 characters.
+
+    The words are in the public domain: the author died in 1898. The copy in ``alice.txt.gz`` is Project Gutenberg's (edition 2.9),
+    as ``alice29.txt`` of the Canterbury corpus, which the sources of brotli carry on PyPI (brotli-1.2.1, tests/testdata). Title page
+    and "THE END" are left out, everything between them is there.
+    """
+    text = gzip.decompress(Path(__file__).with_name("alice.txt.gz").read_bytes()).decode("ascii")
+    return re.sub(r"[^a-z.,'!?]+", " ", text.lower()).strip()
 
 
 def as_images(data: Data, size: int | None = None) -> Data:

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -288,3 +289,10 @@ def test_labels_that_are_missing_are_an_error_in_words(folder):
 def test_an_archive_of_somebody_s_own_is_called_that(folder):
     (folder / data.CIFAR_FILE.name).write_bytes(b"an archive of somebody's own")
     assert "not the published files" in data.origin("cifar10") and "scikit-learn" in data.origin("digits")
+
+
+def test_alice_is_there_from_the_first_chapter_to_the_last():
+    text = data.wonderland()
+    assert len(text) > 140_000 and sorted(set(text)) == sorted(" .,'!?abcdefghijklmnopqrstuvwxyz") and "  " not in text
+    assert text.startswith("chapter i down the rabbit hole alice was beginning") and text.endswith("happy summer days.")
+    assert not re.search("gutenberg|copyright|etext", text)
