@@ -87,13 +87,9 @@ def load(name: str = "digits", device: str = "cpu") -> Data:
 
 
 def wonderland() -> str:
-    """*Alice's Adventures in Wonderland* by Lewis Carroll (1865), in 32 characters: small letters, the space and ``.,'!?``; whatever
-    else stood there, and every line break, has become a space. About 140,000 characters.
-
-    The words are in the public domain: the author died in 1898. The copy in ``alice.txt.gz`` is Project Gutenberg's (edition 2.9),
-    as ``alice29.txt`` of the Canterbury corpus, which the sources of brotli carry on PyPI (brotli-1.2.1, tests/testdata). Title page
-    and "THE END" are left out, everything between them is there.
-    """
+    """*Alice's Adventures in Wonderland* (Lewis Carroll, 1865; the author died in 1898, so it is in the public domain), about
+    140,000 characters of an alphabet of 32: a to z, space, and ``. , ' ! ?``; whatever else stood there is a space.
+    ``alice.txt.gz`` is Project Gutenberg's edition 2.9 without title page and "THE END", from the Canterbury corpus (alice29.txt)."""
     text = gzip.decompress(Path(__file__).with_name("alice.txt.gz").read_bytes()).decode("ascii")
     return re.sub(r"[^a-z.,'!?]+", " ", text.lower()).strip()
 
