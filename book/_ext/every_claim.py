@@ -178,9 +178,10 @@ def gather(app, exception):
 
     def figure_of(name, id):
         page = pages[known(name, id)["page"]]
-        above = FIGURE.findall(page[: page.index(f'id="claim-{id}"')])
+        card = page.find(f'<div class="claim" id="claim-{id}"')  # not a row of the closing table, which stands below other figures
+        above = FIGURE.findall(page[: max(0, card)])
         if not above:
-            raise ExtensionError(f"{name} borrows the figure above {id!r}, but there is none")
+            raise ExtensionError(f"{name} borrows the figure above the card of {id!r}, but there is no such {'figure' if card > 0 else 'card'}")
         return above[-1]
 
     for name, html in pages.items():
