@@ -63,7 +63,8 @@ def no_edit_of_what_is_generated(app, pagename, templatename, context, doctree):
 
 def preload_type(app, pagename, templatename, context, doctree):
     # Asked for with the page rather than when a style sheet has come and been read.
-    for name in ("text", "code"):
+    italic = ["text-italic"] if "<em>" in context.get("body", "") else []
+    for name in ("text", "code", *italic):
         font = context["pathto"](f"_static/fonts/{name}.woff2", resource=True)
         link = f'<link rel="preload" href="{font}" as="font" type="font/woff2" crossorigin />\n'
         context["metatags"] = context.get("metatags", "") + link

@@ -76,7 +76,8 @@ FIND = """() => {
 SHOW = """name => {
   const {element, box} = kinds.get(name);
   element.scrollIntoView({block: "center", inline: "center", behavior: "instant"});
-  const place = box instanceof Range ? box.getClientRects()[0] : box.getBoundingClientRect();
+  const lines = box instanceof Range ? box.getClientRects() : [box.getBoundingClientRect()];
+  const place = lines.length > 1 ? DOMRect.fromRect({...lines[0].toJSON(), height: lines[0].height - 5}) : lines[0]; // not the next one's tops
   const left = Math.max(0, place.left - 2), top = Math.max(0, place.top - 2);
   const clip = {x: left, y: top, width: Math.min(innerWidth, place.right + 2) - left,
                 height: Math.min(innerHeight, place.bottom + 2) - top};

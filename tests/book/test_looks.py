@@ -110,7 +110,8 @@ def test_no_page_takes_a_ream(open_page):
     for name in pages():
         pdf = open_page(f"{name}.html").pdf(prefer_css_page_size=True, format="A4")
         sheets[name] = len(re.findall(rb"/Type\s*/Page\b", pdf))
-    assert 1 < max(sheets.values()) <= 30, sheets
+    every_claim = sheets.pop("book/15_verdict")  # it lists all claims of the book
+    assert 1 < max(sheets.values()) <= 20 and every_claim <= 40, (sheets, every_claim)
 
 
 def test_a_line_of_prose_has_about_85_characters(open_page):
