@@ -43,8 +43,7 @@ def _packages() -> str:
 
 def _device() -> str:
     import torch
-    here = torch.cuda.is_available()
-    return f"cuda: {torch.cuda.get_device_name()}" if here else "cpu (no GPU seen; every chapter runs without one)"
+    return f"cuda: {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "cpu (no GPU seen; no chapter needs one)"
 
 
 def _threads() -> str:

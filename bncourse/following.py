@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bncourse.data import Data
 from bncourse.nets import Stack, activations
-from bncourse.probes.activations import nonlinearity_inputs
+from bncourse.probes.activations import mean_and_sd, nonlinearity_inputs
 from bncourse.train import member_losses
 
 # Which way a unit's mean jumps, from the change of that mean by the last update and a random sign, both (units, 1).
@@ -24,7 +24,7 @@ JUMPS = {"follow": lambda change, chance: change.sign(),
 
 def means_and_sizes(net: Stack, x: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Mean and standard deviation over examples of what each nonlinearity receives, without jumps: two of (M·units, 1) a layer."""
-    return [(z.mean(-1).view(-1, 1), z.std(-1).view(-1, 1)) for z in nonlinearity_inputs(net, x).values()]
+    return [tuple(each.view(-1, 1) for each in mean_and_sd(z)) for z in nonlinearity_inputs(net, x).values()]
 
 
 def train_with_jumps(data: Data, build: Callable[[int], nn.Module], jump: str, *, seeds: Sequence[int], lr: float, steps: int,

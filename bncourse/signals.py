@@ -37,12 +37,10 @@ def soft_rank(h: Tensor) -> np.ndarray:
 
 def likeness(h: Tensor, x: Tensor) -> np.ndarray:
     """Correlation, over all pairs of examples, of their cosine in ``h`` with that in ``x``, both seen from the batch mean."""
-
     def cosines(h):
         h = F.normalize(h - h.mean(1, keepdim=True), dim=2)
         above = torch.triu_indices(h.shape[1], h.shape[1], 1)
         return (h @ h.transpose(1, 2))[:, above[0], above[1]].numpy()
-
     return np.array([np.corrcoef(here, there)[0, 1] for here, there in zip(cosines(h), cosines(x))])
 
 

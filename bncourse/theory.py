@@ -148,8 +148,7 @@ def gradient_curvature(y: Tensor, loss: Loss, gamma: float | Tensor = 1.0, beta:
     left = (u * _curvature_times(lambda y: loss(batch_norm(y, gamma, beta)), y, u)).sum(0)
     u, m = at.backward(), len(at.g)  # From here on by formula.
     h_u, h_g = (_curvature_times(loss, at.z, v) for v in (u, at.g))
-    right = (at.gain.square() * (u * h_u).sum(0)
-             - at.gamma / (m * at.sigma.square()) * at.along_y_hat * u.square().sum(0))
+    right = (at.gain.square() * (u * h_u).sum(0) - at.gamma / (m * at.sigma.square()) * at.along_y_hat * u.square().sum(0))
     # The same with nothing projected out: g in place of u, and the largest <g, y_hat> that g allows.
     g_norm = at.g.norm(dim=0)
     u_size = at.gain * g_norm

@@ -44,11 +44,11 @@ class LpNorm(Running):
             self._update_running(mean.flatten(), norm, count)
         else:
             rest, norm = wide - along(x, self.running_mean), self.running_norm
-        return (rest / along(x, norm) * along(x, self.weight) + along(x, self.bias)).to(x.dtype)
+        return along(x, self.bias).addcmul(rest, along(x, self.weight / norm)).to(x.dtype)
 
     def _average_norm(self, y: Tensor, axes: list[int]) -> Tensor:
         if self.p == math.inf:
             return y.abs().amax(axes) + self.eps
         if self.p == 1:
             return y.abs().mean(axes) + self.eps
-        return (y.abs().pow(self.p).mean(axes) + self.eps) ** (1 / self.p)
+        return ((y if self.p % 2 == 0 else y.abs()).pow(self.p).mean(axes) + self.eps) ** (1 / self.p)

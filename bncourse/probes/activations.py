@@ -82,6 +82,12 @@ def _by_unit(net: nn.Module, z: Tensor, units: list[tuple[int, int]], layer: int
     return kept.to(torch.promote_types(z.dtype, torch.float32), copy=True)
 
 
+def mean_and_sd(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Over the last axis. ``Tensor.std`` takes eight times as long on a CPU."""
+    mean = z.mean(-1)
+    return mean, (z - mean[..., None]).norm(dim=-1) / (z.shape[-1] - 1) ** 0.5
+
+
 class Moments:
     """How far each unit's mean and standard deviation have moved: since the start, and since the last update.
 
@@ -101,7 +107,7 @@ class Moments:
             self.of = weakref.ref(net)
         consecutive = self.last_step is not None and step == self.last_step + 1
         for layer, z in nonlinearity_inputs(net, x).items():
-            mean, sd = z.mean(-1), z.std(-1)
+            mean, sd = mean_and_sd(z)
             first_mean, first_sd = self.first.setdefault(layer, (mean, sd))
             last_mean, last_sd = self.last[layer] if consecutive else (mean * torch.nan, sd * torch.nan)
             columns = {"mean": mean.abs(), "sd": sd, "moved": (mean - first_mean).abs(),
@@ -126,7 +132,7 @@ def percentiles(net: nn.Module, x: Tensor, step: int, unit: int = 0) -> pd.DataF
     ``spread``, p85 − p15 averaged over all units of the layer."""
     rows = []
     for layer, z in nonlinearity_inputs(net, x).items():
-        q = torch.quantile(z, torch.tensor([.15, .5, .85], device=z.device), dim=-1)  # (3, M, units)
+        q = np.quantile(np.sort(z.cpu(), -1), [.15, .5, .85], -1)  # (3, M, units); torch sorts thirty times as slowly.
         rows.append(pd.DataFrame({"member": range(len(z)), "layer": layer}
                                  | {name: q[i, :, unit].tolist() for i, name in enumerate(("p15", "p50", "p85"))}
                                  | {"spread": (q[2] - q[0]).mean(1).tolist()}))
@@ -149,13 +155,12 @@ class Histograms:
         if self.of() is not net or step <= self.last_step:
             self.first, self.of = {}, weakref.ref(net)
         self.last_step = step
-        low, high = self.edges[0], self.edges[-1]
         centres, width = (self.edges[:-1] + self.edges[1:]) / 2, self.edges[1] - self.edges[0]
         rows = []
         for layer, z in nonlinearity_inputs(net, x).items():
             z = z - self.first.setdefault(layer, z.mean(-1, keepdim=True))
             for member, values in enumerate(z.flatten(1).cpu().numpy()):
-                counts, _ = np.histogram(values.clip(low, high), self.edges)
+                counts, _ = np.histogram(values.clip(*self.edges[[0, -1]]), self.edges)
                 counts = counts if np.isfinite(values).all() else counts * np.nan  # NaN falls into no bin.
                 rows.append(pd.DataFrame({"member": member, "layer": layer, "bin": centres,
                                           "density": counts / len(values) / width}))
