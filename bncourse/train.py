@@ -376,7 +376,7 @@ def _look(net, data, step, alive, runs, probes, test, coming, labels) -> pd.Data
         return net(for_each(x)) if flat else torch.cat([net(for_each(part)) for part in x.split(TEST_EXAMPLES)], 1)
 
     def accuracy(logits, y):
-        return torch.where(diverged, 1 / data.classes, (logits.argmax(-1) == y).float().mean(1))
+        return torch.where(diverged, 1 / data.classes, (logits.max(-1)[1] == y).float().mean(1))  # argmax: six times the time
 
     x, y = for_each(x_train[:PROBE_EXAMPLES]), for_each(data.y_train[:PROBE_EXAMPLES])
     with untouched(net):
