@@ -2,21 +2,29 @@
 
 With bubblewrap the worker sees an empty file system into which only Python, its packages and the operating system's
 libraries are mounted, read-only: no home, no repository, no other submission, no network, no other process. Linux only.
+
+Most of a worker's start is importing torch. So where the kernel allows it, bubblewrap starts a process that does nothing, and
+a worker that is forked from a process with torch in its memory (`preloaded`) enters the sandbox made for that one.
 """
 
+import fcntl
+import json
 import os
 import platform
+import re
 import secrets
 import select
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,11 +167,8 @@ def memory_group(limits: Limits) -> Path | None:
     return group
 
 
-def command(limits: Limits, unsafe: bool, slot: int, inside: list[str] | None = None, course: bool = False,
-            closing: int | None = None) -> tuple[list[str], dict]:  # fmt: skip
-    """The command that starts a worker (or `inside`, in the same sandbox), and its environment. `closing`: a descriptor from
-    which bubblewrap reads the `closing_filter`."""
-    env = {
+def environment(unsafe: bool) -> dict[str, str]:
+    return {
         "PATH": "/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "BNCOURSE_WORKER": "1",
@@ -174,15 +179,27 @@ def command(limits: Limits, unsafe: bool, slot: int, inside: list[str] | None = 
         "TORCHDYNAMO_DISABLE": "1",
         "MPLBACKEND": "agg",
         "PYTHONPATH": str(PACKAGE.parent) if unsafe else "/course",
-    }
-    root = os.geteuid() == 0 and not unsafe
+    } | ({"HOME": tempfile.gettempdir()} if unsafe else {})
+
+
+def told(limits: Limits, unsafe: bool, slot: int) -> list[int]:
+    """What a worker is told on its command line: whether it is apart, and the arguments of `worker.limit`."""
     # Root's processes are not counted by the kernel's limit on processes, so a worker started by root changes to a user
     # of its own; one a slot, or a fork bomb would use up its neighbour's limit.
-    ceilings = [int(not unsafe), 100_000 + slot if root else 0, int(2 * limits.total), limits.memory, limits.file_size]
-    ceilings += [0 if unsafe else limits.processes]  # outside of the sandbox all processes of the user would count
-    worker = inside or [sys.executable, "-B", "-P", "-m", f"{__package__}.worker", *map(str, ceilings)]
+    uid = 100_000 + slot if os.geteuid() == 0 and not unsafe else 0
+    processes = 0 if unsafe else limits.processes  # outside of the sandbox all processes of the user would count
+    return [int(not unsafe), uid, int(2 * limits.total), limits.memory, limits.file_size, processes]
+
+
+def command(limits: Limits, unsafe: bool, slot: int, inside: list[str] | None = None, course: bool = False,
+            closing: int | None = None) -> tuple[list[str], dict]:  # fmt: skip
+    """The command that starts a worker (or `inside`, in the same sandbox), and its environment. `closing`: a descriptor from
+    which bubblewrap reads the `closing_filter`."""
+    env = environment(unsafe)
+    worker = inside or [sys.executable, "-B", "-P", "-m", f"{__package__}.worker", *map(str, told(limits, unsafe, slot))]
     if unsafe:
-        return worker, env | {"HOME": tempfile.gettempdir()}
+        return worker, env
+    root = os.geteuid() == 0
     spaces = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     powers = ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if root else ["--unshare-user"]
     # /tmp first: Python itself may lie under it, and is then mounted into it.
@@ -203,44 +220,165 @@ def command(limits: Limits, unsafe: bool, slot: int, inside: list[str] | None = 
     ], env  # fmt: skip
 
 
+class Preloaded:
+    """A process that workers are forked from. `proved`: one was. Raises OSError, or AttributeError with a Python that was made
+    for older kernels."""
+
+    def __init__(self):
+        # It sees the machine as it is. HOME and PYTHONPATH, which are right inside, might here be folders that anybody fills.
+        env = {name: value for name, value in environment(False).items() if name != "PYTHONPATH"} | {"HOME": "/nonexistent"}
+        argv = [sys.executable, "-B", "-P", "-s", str(PACKAGE / "grading" / "preloaded.py")]
+        # The file of its program is what a forked process finds as it is outside, where no mount keeps it from being changed
+        # by its owner. So it is a copy in memory.
+        copy = os.memfd_create("python", os.MFD_ALLOW_SEALING)
+        with open(copy, "wb", buffering=0) as program:
+            program.write(Path(sys.executable).read_bytes())
+            fcntl.fcntl(copy, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
+            readable = os.open(f"/proc/self/fd/{copy}", os.O_RDONLY)  # what is open for writing cannot be started
+        self.proved = False
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with open(readable, "rb"), theirs:
+            self.process = subprocess.Popen(
+                argv,
+                executable=f"/proc/self/fd/{readable}",
+                pass_fds=[readable],
+                env=env,
+                cwd="/",
+                stdin=theirs,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def end(self) -> None:
+        """Workers that have come of it go on."""
+        self.process.kill()
+        self.process.wait()
+        self.socket.close()
+
+
+class Stock:
+    """The one `Preloaded` of this process: made when it is first needed, and again when it has died. None where no worker came
+    of one: its kernel, or a container, forbids what that takes."""
+
+    def __init__(self):
+        self.lock, self.current, self.off = threading.Lock(), None, False
+
+    def take(self) -> Preloaded | None:
+        with self.lock:
+            try:
+                self.current = self.current or (None if self.off else Preloaded())
+            except (OSError, AttributeError):
+                self.off = True
+            return self.current
+
+    def drop(self, failed: Preloaded | None = None) -> None:
+        """Ends it; if it has `failed`, only that one, and if that was its first worker, for good."""
+        with self.lock:
+            if self.current and failed in (None, self.current):
+                self.off = bool(failed) and not failed.proved
+                self.current.end()
+                self.current = None
+
+
+stock = Stock()
+# The first process of a sandbox for a forked worker. It says a word when it has started and for each line it hears, leaves no
+# zombies, and ends when the grader does.
+HOLDER = ["/bin/sh", "-c", 'trap "" CHLD; while echo up && read line; do :; done']
+
+
+def closed_after(stack: ExitStack, descriptor: int) -> int:
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def namespaces(pid: int, stack: ExitStack) -> tuple[list[int], int]:
+    """Descriptors of the namespaces of a process in the order to enter them, and how many of them it takes to fork into its
+    PID namespace. Started by an ordinary user, bubblewrap makes two user namespaces: the outer one owns the other kinds, and
+    the process is in the inner one."""
+    kinds = ("user", "pid", "mnt", "ipc", "net", "uts", "cgroup")
+    user, pids, *others = (closed_after(stack, os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY)) for kind in kinds)
+    owner = closed_after(stack, fcntl.ioctl(pids, 0xB701))  # NS_GET_USERNS
+    known = {os.stat("/proc/self/ns/user").st_ino}  # to enter the user namespace where one is already is an error
+    outer = [pids] if os.fstat(owner).st_ino in known else [owner, pids]
+    known.add(os.fstat(owner).st_ino)
+    return [*outer, *others, *([] if os.fstat(user).st_ino in known else [user])], len(outer)
+
+
 class Worker:
     """One process running one submission's code. Every method raises `Died` or `TooSlow`; then only `close` is left."""
 
     def __init__(self, limits: Limits, unsafe: bool, slot: int, clock: Clock | None = None, course: bool = False):
-        self.limits, self.clock = limits, clock or Clock()
+        self.limits, self.clock, self.slot, self.course = limits, clock or Clock(), slot, course
         self.folder = tempfile.TemporaryDirectory(prefix="grade-") if unsafe else None
-        program = b"" if unsafe else closing_filter()
-        closing, into = os.pipe() if program else (None, None)
-        if program:
-            os.write(into, program)
-            os.close(into)
-        argv, env = command(limits, unsafe, slot, course=course, closing=closing)
-        self.group = memory_group(limits)
+        self.group, self.process, self.holder, self.pipes = memory_group(limits), None, None, []
+        if not unsafe and (source := stock.take()):
+            try:
+                self.start(source)
+                source.proved = True
+                return
+            except (Died, TooSlow, ProtocolError, OSError):
+                stock.drop(source)
+                self.end()
+        try:
+            self.start()
+        except (Died, TooSlow, ProtocolError) as error:
+            self.kill()
+            said = os.read(self.errors, 2**16).decode(errors="replace").strip().splitlines()
+            self.close()
+            raise GradingError(f"the worker for student code does not start: {said[-1] if said else error}") from error
+
+    def start(self, source: Preloaded | None = None) -> None:
+        """Starts a worker, forked from `source` if there is one, and waits for its hello."""
+        self.deadline = time.monotonic() + STARTING
+        ends = [os.pipe() for _ in range(3)]
+        self.pipes = self.requests, self.replies, self.errors = ends[0][1], ends[1][0], ends[2][0]
+        os.set_blocking(self.requests, False)
+        os.set_blocking(self.replies, False)
+        with ExitStack() as stack:
+            theirs = [closed_after(stack, end) for end in (ends[0][0], ends[1][1], ends[2][1])]
+            if source:
+                self.send(source, theirs, stack)
+            else:
+                self.run(*theirs)
+        if read_json(self.read).get("id") != "ready":
+            raise Died("the worker did not say hello")
+
+    def run(self, stdin: int, stdout: int, stderr: int, inside: list[str] | None = None) -> None:
+        """Bubblewrap with a worker (or `inside`, of which it tells `stdout` the process number); without a sandbox the worker."""
+        program = b"" if self.folder else closing_filter()
+        closing, into = os.pipe()
+        os.write(into, program)
+        os.close(into)
+        argv, env = command(self.limits, bool(self.folder), self.slot, inside, self.course, closing if program else None)
+        if inside:
+            argv[1:1] = ["--as-pid-1", "--info-fd", str(stdout)]
         if self.group:  # joined before anything is started in it
             argv = ["/bin/sh", "-c", 'echo $$ >"$0" && exec "$@"', str(self.group / "cgroup.procs"), *argv]
         self.process = subprocess.Popen(
             argv,
-            pass_fds=[closing] if program else [],
+            pass_fds=[closing] * bool(program) + [stdout] * bool(inside),
             env=env,
             cwd=self.folder.name if self.folder else "/",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
             start_new_session=True,
         )
-        if program:
-            os.close(closing)
-        os.set_blocking(self.process.stdout.fileno(), False)
-        os.set_blocking(self.process.stdin.fileno(), False)
-        self.deadline = time.monotonic() + STARTING
-        try:
-            if read_json(self.read).get("id") != "ready":
-                raise Died("the worker did not say hello")
-        except (Died, TooSlow, ProtocolError) as error:
-            self.kill()
-            said = (self.process.stderr.read() or b"").decode(errors="replace").strip().splitlines()
-            self.close()
-            raise GradingError(f"the worker for student code does not start: {said[-1] if said else error}") from error
+        os.close(closing)
+
+    def send(self, source: Preloaded, theirs: list[int], stack: ExitStack) -> None:
+        """Makes a sandbox, and has a worker sent there."""
+        heard, says = (closed_after(stack, end) for end in os.pipe())
+        self.run(subprocess.PIPE, says, theirs[2], HOLDER)
+        pid = int(re.search(rb'"child-pid": (\d+)', self.until(heard, b"up\n"))[1])
+        self.holder = os.pidfd_open(pid)
+        spaces, outer = namespaces(pid, stack)
+        os.write(self.process.stdin.fileno(), b"\n")
+        self.until(heard, b"up\n")  # it lives, so this was its number all the time
+        group = closed_after(stack, os.open(self.group / "cgroup.procs" if self.group else os.devnull, os.O_WRONLY))
+        request = {"outer": outer, "told": told(self.limits, False, self.slot), "closing": closing_filter().hex()}
+        socket.send_fds(source.socket, [json.dumps(request).encode()], [*theirs, self.holder, group, *spaces])
 
     @contextmanager
     def step(self, clock: Clock | None = None):
@@ -294,25 +432,34 @@ class Worker:
     def read(self, n: int) -> bytes:
         data = bytearray()
         while len(data) < n:
-            self.wait(self.process.stdout, for_reading=True)
-            piece = os.read(self.process.stdout.fileno(), min(n - len(data), 2**20))
-            if not piece:
-                raise Died("the process ended")
-            data += piece
+            data += self.some(self.replies, min(n - len(data), 2**20))
         return bytes(data)
+
+    def until(self, pipe: int, word: bytes) -> bytes:
+        data = b""
+        while not data.endswith(word):
+            data += self.some(pipe, 2**12)
+        return data
+
+    def some(self, pipe: int, most: int) -> bytes:
+        self.wait(pipe, for_reading=True)
+        piece = os.read(pipe, most)
+        if not piece:
+            raise Died("the process ended")
+        return piece
 
     def write(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
-            self.wait(self.process.stdin, for_reading=False)
+            self.wait(self.requests, for_reading=False)
             try:
-                view = view[os.write(self.process.stdin.fileno(), view[:65536]) :]
+                view = view[os.write(self.requests, view[:65536]) :]
             except BlockingIOError:
                 continue
             except BrokenPipeError as error:
                 raise Died("the process ended") from error
 
-    def wait(self, pipe, for_reading: bool) -> None:
+    def wait(self, pipe: int, for_reading: bool) -> None:
         left = max(0.0, self.deadline - time.monotonic())
         if not any(select.select([pipe] if for_reading else [], [] if for_reading else [pipe], [], left)):
             raise TooSlow(f"no end after {self.limits.step:g} seconds")
@@ -323,15 +470,25 @@ class Worker:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
+        # Student code of the same user could have told the holder to outlive bubblewrap.
+        if self.holder is not None:
+            try:
+                signal.pidfd_send_signal(self.holder, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
         self.process.wait()
 
+    def end(self) -> None:
+        if self.process:
+            self.kill()
+            if self.process.stdin:
+                self.process.stdin.close()
+        for descriptor in (*self.pipes, *([] if self.holder is None else [self.holder])):
+            os.close(descriptor)
+        self.process, self.holder, self.pipes = None, None, []
+
     def close(self) -> None:
-        self.kill()
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
-            try:
-                pipe.close()
-            except OSError:  # unsent bytes to a dead worker
-                pass
+        self.end()
         if self.folder:
             self.folder.cleanup()
         for _ in range(50 if self.group else 0):  # until the last process in it is gone

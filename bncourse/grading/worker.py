@@ -65,7 +65,7 @@ def refuse_raw_threads(usual=_thread.start_new_thread) -> None:
 def alone(apart: bool) -> None:
     """Ends what cells have left running: a helper in another process would do an answer's work out of sight. Only where all
     processes that can be seen are the submission's own."""
-    if apart and os.getppid() == 1:
+    if apart and os.getppid() <= 1:  # 0 is a parent that cannot be seen
         try:
             os.kill(-1, signal.SIGKILL)
         except ProcessLookupError:
