@@ -21,12 +21,10 @@ SETGID, SETUID = 1 << 6, 1 << 7  # capabilities
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def system(name: str, *args) -> int:
+def system(name: str, *args) -> None:
     """A call of the C library that Python has no function for."""
-    done = getattr(libc, name)(*(ctypes.c_ulong(arg) if type(arg) is int else arg for arg in args))
-    if done == -1:
+    if getattr(libc, name)(*(ctypes.c_ulong(arg) if type(arg) is int else arg for arg in args)):
         raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
-    return done
 
 
 def serve() -> None:
@@ -97,11 +95,10 @@ def stand_by(grader: int, holder: int, worker: int) -> None:
 def give_up(kept: int, program: bytes) -> None:
     """All capabilities but those `kept` (a worker of root's needs two to change its user), every way to get others, and the
     kernel calls that the seccomp `program` closes."""
-    capability = 0
-    while libc.prctl(23, ctypes.c_ulong(capability)) >= 0:  # PR_CAPBSET_READ: the kernel knows it
-        if not kept >> capability & 1:
-            system("prctl", 24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
-        capability += 1
+    with open("/proc/sys/kernel/cap_last_cap") as last:
+        for capability in range(int(last.read()) + 1):
+            if not kept >> capability & 1:
+                system("prctl", 24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
     # _LINUX_CAPABILITY_VERSION_3, of this process; effective, permitted and inheritable, lower halves first.
     system("capset", (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)(kept, kept, 0, 0, 0, 0))
     system("prctl", 38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
