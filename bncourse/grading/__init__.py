@@ -5,6 +5,7 @@
     calls, shortcuts         how an answer is called, and what is watched while it runs
     cells                    how the cells of a notebook are run
     sandbox, worker, wire    student code runs in another process and can only answer calls
+    preloaded                what that process is forked from, because importing torch takes seconds
     submission, batch        reading notebooks that may be broken, grading a folder of them
     masters                  the student notebook is generated from the master
 

@@ -13,7 +13,7 @@ from . import calls, cells, checks, shortcuts
 from .calls import Reply
 from .checks import one_line, run
 from .feedback import GradingError, Result
-from .sandbox import PACKAGE, Clock, Died, Limits, TooSlow, Worker, check_sandbox
+from .sandbox import PACKAGE, Clock, Died, Limits, TooSlow, Worker, check_sandbox, stock
 from .shortcuts import Rules
 from .submission import Unreadable, alike, code_cells, find, read_bytes
 from .table import Row, Table, harmless
@@ -237,6 +237,8 @@ def grade(exercise: str, folder: Path, table_path: Path, *, jobs: int = 0, seed:
             pool.shutdown(wait=False, cancel_futures=True)
             live.stop()
             raise
+        finally:
+            stock.drop()
     table.alike = alike(codes, given(exercise))
     return table
 
