@@ -279,9 +279,9 @@ class Stock:
 
 
 stock = Stock()
-# The first process of a sandbox for a forked worker. It says a word when it has started and for each line it hears, leaves no
-# zombies, and ends when the grader does.
-HOLDER = ["/bin/sh", "-c", 'trap "" CHLD; while echo up && read line; do :; done']
+# The first process of a sandbox for a forked worker. It says again what it hears, ends when the grader does, and leaves no
+# zombies: with this signal ignored, as a shell would not, the kernel forgets orphans when they end.
+HOLDER = ["/usr/bin/env", "--ignore-signal=CHLD", "cat"]
 
 
 def closed_after(stack: ExitStack, descriptor: int) -> int:
@@ -368,11 +368,10 @@ class Worker:
         """Makes a sandbox, and has a worker sent there."""
         heard, says = (closed_after(stack, end) for end in os.pipe())
         self.run(subprocess.PIPE, says, theirs[2], HOLDER)
-        pid = int(re.search(rb'"child-pid": (\d+)', self.until(heard, b"up\n"))[1])
+        pid = int(re.search(rb'"child-pid": (\d+)', self.echo(heard, b"up"))[1])
         self.holder = os.pidfd_open(pid)
         spaces, outer = namespaces(pid, stack)
-        os.write(self.process.stdin.fileno(), b"\n")
-        self.until(heard, b"up\n")  # it lives, so this was its number all the time
+        self.echo(heard, b"still up")  # so this was its number all the time
         group = closed_after(stack, os.open(self.group / "cgroup.procs" if self.group else os.devnull, os.O_WRONLY))
         request = {"outer": outer, "told": told(self.limits, False, self.slot), "closing": closing_filter().hex()}
         socket.send_fds(source.socket, [json.dumps(request).encode()], [*theirs, self.holder, group, *spaces])
@@ -432,10 +431,12 @@ class Worker:
             data += self.some(self.replies, min(n - len(data), 2**20))
         return bytes(data)
 
-    def until(self, pipe: int, word: bytes) -> bytes:
+    def echo(self, heard: int, word: bytes) -> bytes:
+        """What the holder has said when it says `word`."""
+        os.write(self.process.stdin.fileno(), word)
         data = b""
         while not data.endswith(word):
-            data += self.some(pipe, 2**12)
+            data += self.some(heard, 2**12)
         return data
 
     def some(self, pipe: int, most: int) -> bytes:
