@@ -135,9 +135,6 @@ CLOSED_CALLS = {
 }
 
 
-LOADERS = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}
-
-
 def closing_filter() -> bytes:
     """A seccomp program that lets those calls fail with EPERM; nothing on other machines."""
     if platform.machine() not in CLOSED_CALLS:
@@ -223,17 +220,21 @@ def command(limits: Limits, unsafe: bool, slot: int, inside: list[str] | None = 
     ], env  # fmt: skip
 
 
+# Of programs, by machine.
+LOADERS = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}
+
+
 class Preloaded:
-    """A process that workers are forked from. `proved`: one was. Raises OSError."""
+    """A process that workers are forked from. `proved`: one was. Raises OSError where there can be none."""
 
     def __init__(self):
-        # It sees the machine as it is. HOME and PYTHONPATH, which are right inside, might here be folders that anybody fills.
-        env = {name: value for name, value in environment(False).items() if name != "PYTHONPATH"} | {"HOME": "/nonexistent"}
-        # /proc/self/exe of a forked process leads to the file of its program by no mount of the sandbox, so its owner might
-        # change it there. Started by the system's loader it leads to that, which is not the worker's user's.
+        # /proc/self/exe leads a forked process to the file of its program past the read-only mounts, and who owns a file may
+        # change it. Started by the system's loader it leads to that, which no worker's user owns.
         loader = LOADERS.get(platform.machine(), "")
-        if os.stat(loader).st_uid == (os.geteuid() or None):
-            raise PermissionError(f"{loader} belongs to you")
+        if os.stat(loader).st_uid == os.geteuid() != 0:
+            raise PermissionError(f"{loader} is this user's own")
+        # It sees the machine as it is: HOME and PYTHONPATH, as they are right inside, might here be folders that anybody fills.
+        env = {name: value for name, value in environment(False).items() if name != "PYTHONPATH"} | {"HOME": "/nonexistent"}
         self.proved = False
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -291,8 +292,8 @@ def closed_after(stack: ExitStack, descriptor: int) -> int:
 
 def namespaces(pid: int, stack: ExitStack) -> tuple[list[int], int]:
     """Descriptors of the namespaces of a process in the order to enter them, and how many of them it takes to fork into its
-    PID namespace. Started by an ordinary user, bubblewrap makes two user namespaces: the outer one owns the other kinds, and
-    the process is in the inner one."""
+    PID namespace. For an ordinary user bubblewrap makes two user namespaces: the outer one owns the other kinds, and the
+    process is in the inner one."""
     kinds = ("user", "pid", "mnt", "ipc", "net", "uts", "cgroup")
     user, pids, *others = (closed_after(stack, os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY)) for kind in kinds)
     owner = closed_after(stack, fcntl.ioctl(pids, 0xB701))  # NS_GET_USERNS
