@@ -192,7 +192,7 @@ def test_submissions_do_not_meet(start):
     assert one.run_cell("import os, socket\nopen('/tmp/left', 'w').close()\nhere = socket.socket(socket.AF_UNIX)\n"
                         "here.bind('\\0meet')\nhere.listen()") == ""  # fmt: skip
     assert ran(other, "import socket\nsocket.socket(socket.AF_UNIX).connect('\\0meet')") == "ConnectionRefusedError"
-    assert other.run_cell("import os\nfound = os.listdir('/tmp')") == "" and value(other, "found") == []
+    assert other.run_cell("import os\nfound = os.path.exists('/tmp/left')") == "" and value(other, "found") is False
     nap = f"97531.{os.getpid()}"
     assert one.run_cell(f"import subprocess\nsubprocess.Popen(['sleep', '{nap}'])") == ""
     assert other.run_cell("seen = [open('/proc/' + p + '/cmdline').read() for p in os.listdir('/proc') if p.isdigit()]") == ""
