@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from html import escape
 
 import numpy as np
+from scipy import special
 
 VERDICTS = ("supported", "contradicted", "inconclusive")
 SIGNS = {"supported": "✓", "contradicted": "✗", "inconclusive": "?"}
@@ -54,7 +55,6 @@ class Interval:
 def interval(values: Sequence[float], ratio: bool = False, level: float = 0.95) -> Interval:
     """The mean of one number per seed, with its ``level`` confidence interval.
     Raises ValueError: fewer than two values, or one that is not finite (for a ratio: not positive)."""
-    from scipy import stats
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(f"an interval needs one number from each of at least 2 seeds, got shape {values.shape}")
@@ -64,7 +64,7 @@ def interval(values: Sequence[float], ratio: bool = False, level: float = 0.95) 
                          "count such runs and report a rate instead")
     values = np.log(values) if ratio else values
     mean, n = values.mean(), len(values)
-    half = stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
+    half = special.stdtrit(n - 1, (1 + level) / 2) * values.std(ddof=1) / math.sqrt(n)
     ends = (mean, mean - half, mean + half)
     return Interval(*map(float, np.exp(ends) if ratio else ends), seeds=n)
 

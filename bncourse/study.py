@@ -404,7 +404,7 @@ class Study:
                 rows, open_ = rows.drop_duplicates(others).drop(columns="layer"), others
         # A place where no seed has a number is one where there is nothing to measure (a change before the first step).
         if places := [name for name in open_ if name in PLACES or name in measure.over]:
-            rows = rows[rows.groupby(places, dropna=False)[measure.column].transform(lambda column: column.notna().any())]
+            rows = rows[rows[measure.column].notna().groupby([rows[name] for name in places], dropna=False).transform("any")]
         return rows
 
     def table(self, measure: Measure, rows: str, columns: str, spec: str = ".0%", **where) -> str:

@@ -251,7 +251,7 @@ def _train_group(net, data, runs, steps, batch_size, record, probes, test, weigh
                     gradient = shortened(parameter, gradient, is_weight)
                 if weight_decay and is_weight:
                     gradient = gradient + weight_decay * parameter
-                mine -= lr * gradient.reshape(mine.shape)
+                mine.addcmul_(lr, gradient.reshape(mine.shape), value=-1)
 
     def shortened(parameter: Tensor, gradient: Tensor, is_weight: bool) -> Tensor:
         if not is_weight:

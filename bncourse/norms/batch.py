@@ -67,7 +67,7 @@ class BatchNorm(_AnyAxes):
     @staticmethod
     def normalize(rest: Tensor, var: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         """The formula itself, for ``rest`` = x - mean, and variance, weight (gamma) and bias (beta) that broadcast along it."""
-        return scaled_and_shifted(rest / torch.sqrt(var + eps), weight, bias)
+        return scaled_and_shifted(rest, (1 if weight is None else weight) / torch.sqrt(var + eps), bias)
 
     @torch.no_grad()  # Otherwise the buffers would hold on to the graph of every batch ever seen.
     def _update_running(self, mean: Tensor, var: Tensor, count: int) -> None:

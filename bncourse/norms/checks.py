@@ -1,6 +1,7 @@
 """What every normalizer asks of its input, and the small things they all do with tensors."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -82,9 +83,13 @@ def along(x: Tensor, per_channel: Tensor) -> Tensor:
     return per_channel.reshape(1, -1, *[1] * (x.dim() - 2))
 
 
+def average(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """``x.mean(axes, keepdim=True)``, whose gradient would be a tensor of the size of x; that of a sum is a view."""
+    return x.sum(axes, keepdim=True) / math.prod([x.shape[axis] for axis in axes])
+
+
 def centred(x: Tensor, axes: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
     """x without its mean over ``axes``, that mean, and the variance (divided by n, not n - 1); both keep the axes.
     E[x²] - E[x]² would cancel to garbage for a large mean; ``torch.var_mean`` takes ten times as long on a CPU."""
-    mean = x.mean(axes, keepdim=True)
-    rest = x - mean
-    return rest, mean, rest.square().mean(axes, keepdim=True)
+    rest = x - (mean := average(x, axes))
+    return rest, mean, average(rest.square(), axes)

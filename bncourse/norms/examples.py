@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bncourse.norms.checks import (
-    along, as_one_node, centred, check_channels, check_dtype, check_eps, scaled_and_shifted, widened)
+    along, as_one_node, average, centred, check_channels, check_dtype, check_eps, scaled_and_shifted, widened)
 
 
 def _standardized(x: Tensor, axes: Sequence[int], eps: float) -> Tensor:
@@ -17,7 +17,7 @@ def _standardized(x: Tensor, axes: Sequence[int], eps: float) -> Tensor:
 
 def _of_size_one(x: Tensor, axes: Sequence[int], eps: float | Tensor | None) -> Tensor:
     eps = torch.finfo(x.dtype).eps if eps is None else eps
-    return x / torch.sqrt(x.square().mean(axes, keepdim=True) + eps)
+    return x / torch.sqrt(average(x.square(), axes) + eps)
 
 
 class LayerNorm(nn.LayerNorm):

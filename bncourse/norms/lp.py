@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 
 from bncourse.norms.batch import BatchNorm, Running
-from bncourse.norms.checks import along, as_one_node, check_finite, widened
+from bncourse.norms.checks import along, as_one_node, average, check_finite, widened
 
 
 class LpNorm(Running):
@@ -36,8 +36,7 @@ class LpNorm(Running):
             if not count:  # The empty batch has no norm; it is what comes out, and the averages stay.
                 return x * along(x, self.weight).to(x.dtype)
             axes = [axis for axis in range(x.dim()) if axis != 1]
-            mean = wide.mean(axes, keepdim=True)
-            rest = wide - mean
+            rest = wide - (mean := average(wide, axes))
             if self.refuse_nonfinite:
                 check_finite(mean)
             norm = self._average_norm(rest if self.centred else wide, axes)
@@ -50,5 +49,5 @@ class LpNorm(Running):
         if self.p == math.inf:
             return y.abs().amax(axes) + self.eps
         if self.p == 1:
-            return y.abs().mean(axes) + self.eps
-        return ((y if self.p % 2 == 0 else y.abs()).pow(self.p).mean(axes) + self.eps) ** (1 / self.p)
+            return average(y.abs(), axes).flatten() + self.eps
+        return (average((y if self.p % 2 == 0 else y.abs()).pow(self.p), axes).flatten() + self.eps) ** (1 / self.p)

@@ -18,7 +18,7 @@ from torch.nn.utils import parametrize
 
 from bncourse.nets import Stack, StackedLinear
 from bncourse.norms import BatchNorm, FusedBatchNorm
-from bncourse.norms.checks import along
+from bncourse.norms.checks import along, centred
 from bncourse.probes.again import Start, known
 from bncourse.train import Alone, member_losses, untouched
 
@@ -313,10 +313,7 @@ def _triangle(net, chain, layers, wanted, x, y, lr, loss):
     deltas = torch.autograd.grad(total, arrivals)
     for variant, (start, delta) in enumerate(zip(starts, deltas)):
         delta, weight, h = delta.tensor_split(variant + 1)[-1], old[start]["weight"], entries[start]
-        if type(parts[start]) is nn.Linear and h.dim() == 2:  # Not different from the general way, only faster.
-            G_prime = delta.T @ h
-        else:
-            [G_prime] = torch.autograd.grad(functional_call(parts[start], {"weight": weight}, (h,)), weight, delta)
+        [G_prime] = torch.autograd.grad(functional_call(parts[start], {"weight": weight}, (h,)), weight, delta)
         pairs[numbers[start]] = pairs[numbers[start]][0], G_prime
     return pairs
 
@@ -330,17 +327,15 @@ def _through(module: nn.Module, parameters: dict[str, Tensor], h: Tensor, varian
             if h.shape[1] != module.num_features or h.numel() < 2 * variants * h.shape[1]:
                 module(h)  # Raises: it knows best what is wrong with its input.
             h = h.unflatten(0, (variants, -1))
-            var, mean = torch.var_mean(h, [1, *range(3, h.dim())], correction=0, keepdim=True)
+            rest, _, var = centred(h, [1, *range(3, h.dim())])
             weight, bias = (None if own is None else along(h[0], own) for own in (weight, bias))
-            return BatchNorm.normalize(h - mean, var, module.eps, weight, bias).flatten(0, 1)
+            return BatchNorm.normalize(rest, var, module.eps, weight, bias).flatten(0, 1)
         module._check_input_dim(h)
         if variants > 1:  # To the fused kernel, the channels of several variants are so many channels.
             weight, bias = (None if own is None else own.repeat(variants) for own in (weight, bias))
             h = h.unflatten(0, (variants, -1)).movedim(0, 1).flatten(1, 2)
         h = F.batch_norm(h, None, None, weight, bias, training=True, eps=module.eps)
         return h if variants == 1 else h.unflatten(1, (variants, -1)).movedim(1, 0).flatten(0, 1)
-    if type(module) is nn.Linear:  # Not different, only faster than the general way below.
-        return F.linear(h, parameters["weight"], parameters.get("bias"))
     if _is_per_example(module):
         return functional_call(module, parameters, (h,)) if parameters else module(h)
     outputs = []
