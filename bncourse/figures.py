@@ -174,24 +174,30 @@ def panels(count: int, height: float = 3.2):
 
 def fit(fig) -> None:
     """See that nothing leaves the figure or collides: as many columns of a legend above the panels as there is room for, labels
-    of an axis that end with it, and few, plain numbers on a logarithmic axis of little more than a decade."""
+    of an axis that end with it, and few, plain numbers on a logarithmic axis that may have but one power of ten."""
     from matplotlib.ticker import LogFormatterSciNotation, LogLocator
+    for axis in [axis for ax in fig.axes for axis in (ax.xaxis, ax.yaxis)]:
+        if isinstance(axis.get_major_formatter(), LogFormatterSciNotation) and axis.get_transform().base == 10:
+            low, high = sorted(axis.get_view_interval())
+            axis.set_major_formatter("{x:g}" if high < 100 * low else _power)
+            if high < 100 * low:
+                axis.set_minor_locator(LogLocator(subs=(2, 5)))
+                axis.set_minor_formatter("{x:g}")
     fig.draw_without_rendering()
-    for legend in [legend for legend in fig.legends if legend._ncols > 1]:
+    for legend in list(fig.legends):
         handles, names = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
         while legend.get_window_extent().width > 0.98 * fig.bbox.width and legend._ncols > 1:  # a browser's letters may be wider
-            columns = legend._ncols - 1
             legend.remove()
-            legend = fig.legend(handles, names, loc="outside upper center", ncols=columns)
+            legend = fig.legend(handles, names, loc="outside upper center", ncols=legend._ncols - 1)
             fig.draw_without_rendering()
     for ax in fig.axes:
         if ax.xaxis.label.get_window_extent().x1 > fig.bbox.width:
             ax.xaxis.label.set(x=1, ha="right")
-        low, high = ax.get_ylim()
-        if isinstance(ax.yaxis.get_major_formatter(), LogFormatterSciNotation) and high < 30 * low:
-            ax.yaxis.set_major_formatter("{x:g}")
-            ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-            ax.yaxis.set_minor_formatter("{x:g}")
+
+
+def _power(value: float, place: int) -> str:
+    """A power of ten in plain letters: the formula that matplotlib writes takes as long to parse as the figure to draw."""
+    return "10" + f"{np.log10(value):.0f}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def described(fig, axes: list | None = None) -> str:
@@ -298,12 +304,10 @@ def svg(fig, alt: str = "", key: str = "", setting: str = "") -> str:
     figure on the same page. Raises ValueError: a description too short to describe anything."""
     import matplotlib.pyplot as plt
     fit(fig)
+    fig.set_layout_engine("none")  # What is drawn below is part of what was laid out as a whole.
+    plt.close(fig)
     if len(getattr(fig, "panels", [])) < 2:
-        drawn = _element(fig, alt or f"{setting}{described(fig)}", key)
-        plt.close(fig)
-        return drawn
-    fig.canvas.draw()
-    fig.set_layout_engine("none")  # what is drawn below is part of what was laid out as a whole
+        return _element(fig, alt or f"{setting}{described(fig)}", key, (0, fig.get_figheight()))
     above = [*fig.legends, *fig.texts]
     names = ", ".join(text.get_text() for legend in fig.legends for text in legend.get_texts())
     parts = [(above, f"{setting}Legend of all panels: {names}")] if above else []
@@ -314,12 +318,11 @@ def svg(fig, alt: str = "", key: str = "", setting: str = "") -> str:
     key += "".join(words for _, words in parts)  # two figures of a page may have one legend
     drawn, every = [], [*above, *fig.axes]
     boxes = [[artist.get_tightbbox() for artist in artists] for artists, _ in parts]
-    for (artists, words), inside in zip(parts, boxes):
+    ends = [(min(box.y0 for box in inside) / fig.dpi - 0.03, max(box.y1 for box in inside) / fig.dpi + 0.03) for inside in boxes]
+    for (artists, words), heights in zip(parts, ends):
         for artist in every:
             artist.set_visible(artist in artists)
-        bottom, top = min(box.y0 for box in inside) / fig.dpi, max(box.y1 for box in inside) / fig.dpi
-        drawn.append(_element(fig, words, key, (bottom - 0.03, top + 0.03)))
-    plt.close(fig)
+        drawn.append(_element(fig, words, key, heights))
     # Inline, for a notebook without the book's style sheet. Columns are there before their panels: one that came alone would fill
     # the row, and shrink when the next one comes.
     columns = "display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); align-items: end; gap: 0.5rem 1rem"
@@ -328,21 +331,20 @@ def svg(fig, alt: str = "", key: str = "", setting: str = "") -> str:
     return f'<div class="panels" style="{columns}">{wide}{panes}</div>'
 
 
-def _element(fig, alt: str, key: str, heights: tuple[float, float] | None = None) -> str:
-    """One SVG element: the figure, or what of it lies between two ``heights`` (in inches)."""
+def _element(fig, alt: str, key: str, heights: tuple[float, float]) -> str:
+    """One SVG element: what of the figure lies between two ``heights`` (in inches)."""
     import matplotlib
-    from matplotlib.transforms import Bbox
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     if len(alt.split()) < 3:
         raise ValueError(f"alt={alt!r}: say in a sentence what the figure shows, for a reader who cannot see it")
     out = io.StringIO()
-    box = heights and Bbox([[0, heights[0]], [fig.get_figwidth(), heights[1]]])
-    # A fixed salt and no date: the same figure gives the same bytes.
+    # A fixed salt and no date: the same figure gives the same bytes. (`savefig` would lay it out and draw it once more.)
     with matplotlib.rc_context({"svg.hashsalt": "bncourse"}):
-        fig.savefig(out, format="svg", bbox_inches=box, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        FigureCanvasSVG(fig).print_svg(out, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    (width, height), (bottom, top) = fig.get_size_inches(), heights
+    view = " ".join(f"{72 * inches:.6g}" for inches in (0, height - top, width, top - bottom))
     body = out.getvalue()
-    body = body[body.index("<svg"):]
-    _, _, width, height = re.search(r'viewBox="([^"]+)"', body).group(1).split()
-    body = body[body.index(">") + 1:]
+    body = body[body.index(">", body.index("<svg")) + 1:]
     # Its style rule would apply to the whole page; the same is said of this picture alone below.
     body = re.sub(r"\s*<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", body, flags=re.S)
     body = body.replace(INK, "currentColor")
@@ -365,8 +367,8 @@ def _element(fig, alt: str, key: str, heights: tuple[float, float] | None = None
     # The markers of a line look alike: their group can say it once. (Opacity of a group is another thing than of each.)
     body = re.sub(r'<g((?: clip-path="[^"]*")?)>\n((?:<use [^>]*( style="(?![^"]*[" ]opacity)[^"]*")/>\n)(?:<use [^>]*\3/>\n)+)</g>',
                   lambda group: f"<g{group[1]}{group[3]}>\n{group[2].replace(group[3], '')}</g>", body)
-    return (f'<svg role="img" aria-label="{escape(alt)}" viewBox="0 0 {width} {height}" '
-            f'style="{colors}width: 100%; max-width: {float(width) * 4 / 3:.0f}px; height: auto; '
+    return (f'<svg role="img" aria-label="{escape(alt)}" viewBox="{view}" '
+            f'style="{colors}width: 100%; max-width: {96 * width:.0f}px; height: auto; '
             f'font-family: inherit; stroke-linejoin: round; stroke-linecap: butt" '
             f'xmlns="http://www.w3.org/2000/svg">{body}')
 

@@ -392,10 +392,10 @@ class Study:
 
     def _rows(self, measure: Measure, place: dict) -> pd.DataFrame:
         rows = self._ran().frame
-        for name, value in place.items():
-            if name not in rows:
-                raise StudyError(f"{measure.words}: no {name} is told apart in this frame")
-            rows = rows[_matches(rows[name], value)]
+        if unknown := [name for name in place if name not in rows]:
+            raise StudyError(f"{measure.words}: no {unknown[0]} is told apart in this frame")
+        there = [_matches(rows[name], value) for name, value in place.items()]
+        rows = rows[np.logical_and.reduce(there)] if there else rows
         open_ = list(dict.fromkeys(name for name in (*self.factors, "seed", *PLACES, *measure.over) if name in rows))
         if "layer" in open_:
             # What is no property of a layer stands in the frame once for each.
@@ -403,7 +403,8 @@ class Study:
             if rows.groupby(others, dropna=False)[measure.column].nunique(dropna=False).max() == 1:
                 rows, open_ = rows.drop_duplicates(others).drop(columns="layer"), others
         # A place where no seed has a number is one where there is nothing to measure (a change before the first step).
-        if places := [name for name in open_ if name in PLACES or name in measure.over]:
+        places = [name for name in open_ if name in PLACES or name in measure.over]
+        if places and rows[measure.column].hasnans:
             rows = rows[rows[measure.column].notna().groupby([rows[name] for name in places], dropna=False).transform("any")]
         return rows
 
@@ -538,14 +539,11 @@ def _matches(column: pd.Series, value) -> pd.Series:
     return column.isin(value) if isinstance(value, tuple) else column == value
 
 
-class Said(dict):
-    """Names of the levels of a factor, for a figure."""
-
-    def __init__(self, factor: str) -> None:
-        self.factor = factor
+class Said(str):
+    """A factor, of which ``get`` names a level, as a figure asks for it."""
 
     def get(self, level, default=None):
-        return _said(self.factor, level)
+        return _said(self, level)
 
 
 def know(*ids: str) -> None:
