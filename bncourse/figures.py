@@ -142,8 +142,7 @@ def name_lines(ax) -> None:
     """The name of each line at its right end, moved apart where two ends are close. The labels take their room from the axes."""
     if not (lines := _named(ax)):
         return
-    fig = ax.get_figure()
-    fig.canvas.draw()
+    (fig := ax.get_figure()).draw_without_rendering()
     at = [ax.transData.transform((line.get_xdata()[-1], line.get_ydata()[-1]))[1] for line in lines]
     low, high = ax.get_window_extent().y0, ax.get_window_extent().y1
     room = 13 * fig.dpi / 72
@@ -183,7 +182,8 @@ def fit(fig) -> None:
             if high < 100 * low:
                 axis.set_minor_locator(LogLocator(subs=(2, 5)))
                 axis.set_minor_formatter("{x:g}")
-    fig.draw_without_rendering()
+    for _ in range(1 + any(ax.get_aspect() != "auto" for ax in fig.axes)):  # An image does not fill the place it was given.
+        fig.draw_without_rendering()
     for legend in list(fig.legends):
         handles, names = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
         while legend.get_window_extent().width > 0.98 * fig.bbox.width and legend._ncols > 1:  # a browser's letters may be wider
@@ -303,9 +303,11 @@ def svg(fig, alt: str = "", key: str = "", setting: str = "") -> str:
     ``alt``: what it shows; default: ``setting``, and what is read off it. ``key`` sets its ids apart from those of an equal
     figure on the same page. Raises ValueError: a description too short to describe anything."""
     import matplotlib.pyplot as plt
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    plt.close(fig)
+    fig.dpi, fig.canvas = 72, FigureCanvasSVG(fig)  # Its letters are as wide as those of the page, not rounded to pixels.
     fit(fig)
     fig.set_layout_engine("none")  # What is drawn below is part of what was laid out as a whole.
-    plt.close(fig)
     if len(getattr(fig, "panels", [])) < 2:
         return _element(fig, alt or f"{setting}{described(fig)}", key, (0, fig.get_figheight()))
     above = [*fig.legends, *fig.texts]
@@ -334,15 +336,13 @@ def svg(fig, alt: str = "", key: str = "", setting: str = "") -> str:
 def _element(fig, alt: str, key: str, heights: tuple[float, float]) -> str:
     """One SVG element: what of the figure lies between two ``heights`` (in inches)."""
     import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
     if len(alt.split()) < 3:
         raise ValueError(f"alt={alt!r}: say in a sentence what the figure shows, for a reader who cannot see it")
     out = io.StringIO()
     # A fixed salt and no date: the same figure gives the same bytes. (`savefig` would lay it out and draw it once more.)
     with matplotlib.rc_context({"svg.hashsalt": "bncourse"}):
-        FigureCanvasSVG(fig).print_svg(out, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    (width, height), (bottom, top) = fig.get_size_inches(), heights
-    view = " ".join(f"{72 * inches:.6g}" for inches in (0, height - top, width, top - bottom))
+        fig.canvas.print_svg(out, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    view = " ".join(f"{72 * x:.6g}" for x in (0, fig.get_figheight() - heights[1], fig.get_figwidth(), heights[1] - heights[0]))
     body = out.getvalue()
     body = body[body.index(">", body.index("<svg")) + 1:]
     # Its style rule would apply to the whole page; the same is said of this picture alone below.
@@ -368,7 +368,7 @@ def _element(fig, alt: str, key: str, heights: tuple[float, float]) -> str:
     body = re.sub(r'<g((?: clip-path="[^"]*")?)>\n((?:<use [^>]*( style="(?![^"]*[" ]opacity)[^"]*")/>\n)(?:<use [^>]*\3/>\n)+)</g>',
                   lambda group: f"<g{group[1]}{group[3]}>\n{group[2].replace(group[3], '')}</g>", body)
     return (f'<svg role="img" aria-label="{escape(alt)}" viewBox="{view}" '
-            f'style="{colors}width: 100%; max-width: {96 * width:.0f}px; height: auto; '
+            f'style="{colors}width: 100%; max-width: {96 * fig.get_figwidth():.0f}px; height: auto; '
             f'font-family: inherit; stroke-linejoin: round; stroke-linecap: butt" '
             f'xmlns="http://www.w3.org/2000/svg">{body}')
 

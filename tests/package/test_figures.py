@@ -224,6 +224,13 @@ def test_what_would_leave_the_figure_or_collide_is_fitted():
     figures.fit(fig)
     fig.canvas.draw()
     assert {text.get_text() for text in ax.get_yticklabels(which="both")} >= {"0.02", "0.05", "0.1", "0.2"}
+    fig, [ax] = figures.panels(1)
+    ax.imshow(np.zeros((6, 6)))
+    ax.set_yticks([3], [22 * "x"])
+    ax.set_xlabel("x")
+    figures.svg(fig, alt="An image with a name.")
+    fig.draw_without_rendering()
+    assert ax.get_yticklabels()[0].get_window_extent().x0 > -1, "beside an image, which does not fill the place it was given"
     plt.close("all")
 
 
