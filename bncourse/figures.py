@@ -150,8 +150,7 @@ def name_lines(ax) -> None:
     for i in order:
         places[i] = max(at[i], low + room / 2, *(place + room for place in places.values()), low)
     for i in reversed(order):
-        ceiling = min([place - room for j, place in places.items() if order.index(j) > order.index(i)], default=high)
-        places[i] = min(places[i], ceiling)
+        places[i] = min([places[i], high, *(place - room for j, place in places.items() if order.index(j) > order.index(i))])
     for i, line in enumerate(lines):
         ax.annotate(line.get_label(), (1, (places[i] - low) / (high - low)), xycoords="axes fraction", xytext=(6, 0),
                     textcoords="offset points", va="center", color=line.get_color(), fontsize=10, annotation_clip=False)
@@ -197,7 +196,8 @@ def fit(fig) -> None:
 
 def _power(value: float, place: int) -> str:
     """A power of ten in plain letters: the formula that matplotlib writes takes as long to parse as the figure to draw."""
-    return "10" + f"{np.log10(value):.0f}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    power = f"{np.log10(value):.6g}"  # of a tick that the chapter has put elsewhere, no whole number
+    return "10" + power.translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")) if power.lstrip("-").isdigit() else f"{value:g}"
 
 
 def described(fig, axes: list | None = None) -> str:

@@ -224,6 +224,14 @@ def test_what_would_leave_the_figure_or_collide_is_fitted():
     figures.fit(fig)
     fig.canvas.draw()
     assert {text.get_text() for text in ax.get_yticklabels(which="both")} >= {"0.02", "0.05", "0.1", "0.2"}
+    ax.set(ylim=(1e-3, 1e3), yticks=[0.02, 1, 50])
+    figures.fit(fig)
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["0.02", "1", "50"], "where a chapter puts them"
+    fig, [ax] = figures.panels(1)
+    ax.plot([1, 2], [1e-3, 1e3])
+    ax.set(yscale="log", yticks=[0.02, 1, 50])
+    figures.fit(fig)
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["0.02", "10⁰", "50"]
     fig, [ax] = figures.panels(1)
     ax.imshow(np.zeros((6, 6)))
     ax.set_yticks([3], [22 * "x"])
