@@ -25,7 +25,8 @@ MAP = re.compile(r'<div id="map">(?:<!-- gathered -->.*?<!-- end -->)?\s*</div>'
 BLOCKS = re.compile(r'<div id="blocks">(?:<!-- gathered -->.*?<!-- end -->)?\s*</div>', re.S)
 SCORE = re.compile(r'<span id="score"[^>]*>[^<]*</span>')
 BORROWED = re.compile(r'(<div class="borrowed" data-claim-id="([^"]*)">)(?:<!-- gathered -->.*?<!-- end -->)?\s*(</div>)', re.S)
-REFERENCE = re.compile(r'(<span class="claim-ref" data-claim-id="([^"]*)">)[^<]*(?:<a .*?</a>)?(</span>)', re.S)
+REFERENCE = re.compile(r'(<span class="claim-ref" data-claim-id="([^"]*)">)[^<]*(?:<a .*?</a>)?(?:<small>.*?</small>)*(</span>)', re.S)
+LEANS = re.compile(r"\.\.\.|…|(The same|It|Its|They|So|Nor|And|But|That|This|Of that)\b")  # words that only what stands before can explain
 FIGURE = re.compile(r'<figure class="(?:plot|explore)".*?</figure>', re.S)
 VERDICTS = ("supported", "contradicted", "inconclusive")
 SIGNS = {"supported": "✓", "contradicted": "✗", "inconclusive": "?"}
@@ -44,6 +45,13 @@ def link(claim, page, text):
     return f'<a href="{posixpath.relpath(claim["page"] + ".html", posixpath.dirname(page))}#claim-{claim["id"]}">{text}</a>'
 
 
+def referred(claim, page):
+    """The verdict of a claim, as a link to it; and what became of it at a larger scale."""
+    there = "".join(f'<small> (on {escape(one["data"].removesuffix(", desk"))}{", too" if one["verdict"] == claim["verdict"] else ": " + one["verdict"]})</small>'
+                    for one in claim["scales"])
+    return link(claim, page, f"{claim['verdict']}: {escape(claim['effect_text'])}") + there
+
+
 def listed(claims, page):
     """All claims by chapter, each with its interval drawn against its threshold. Without a script, all of them, unfolded by hand."""
     chapters = list(dict.fromkeys(claim["chapter"] for claim in claims))
@@ -56,18 +64,13 @@ def listed(claims, page):
         options = "".join(f"<option>{value}</option>" for value in values)
         return f'<label>{label} <select name="{name}"><option value="">{everything}</option>{options}</select></label>'
 
-    # "... and at a small one." goes on from a claim before it, which a filter may hide.
-    wholes = itertools.accumulate(claims, lambda whole, claim: whole if claim["says"].startswith("...") else claim["says"], initial="")
-    begun = {claim["id"]: f'<span class="claim-before">{escape(whole)}</span> ' if claim["says"].startswith("...") else ""
-             for claim, whole in zip(claims, wholes)}
-
     def elsewhere(claim):
         return "".join(f'<small data-verdict="{there["verdict"]}">{there["data"]}: {SIGNS[there["verdict"]]} {there["verdict"]}</small>'
                        for there in claim["scales"])
 
     def row(claim):
         return (f'<li class="claim-row" data-verdict="{claim["verdict"]}"><span class="claim-verdict">{SIGNS[claim["verdict"]]} '
-                f'{claim["verdict"]}{elsewhere(claim)}</span><span>{begun[claim["id"]]}{link(claim, page, escape(claim["says"]))} <small>{escape(claim["source"])}</small></span>'
+                f'{claim["verdict"]}{elsewhere(claim)}</span><span>{link(claim, page, escape(claim["says"]))} <small>{escape(claim["source"])}</small></span>'
                 f'<span class="claim-forest">{claim["picture"]}<small>{escape(claim["effect_text"])}; predicted '
                 f'{escape(claim["prediction_text"])}</small>'
                 "</span></li>")
@@ -110,7 +113,7 @@ def mapped(claims, page):
         for kind, head in KINDS.items():
             here = [claim for claim in bearing if claim["evidence"][:2] == [suspect, kind]]
             entries = "".join(f'<li class="map-{side(claim)}" title="{SIDES[side(claim)]}"><span>{SIDES[side(claim)][0]}</span> '
-                              f'{link(claim, page, escape(claim["says"]))}</li>' for claim in here)
+                              f'{link(claim, page, escape(claim["says"]))} <small>{SIGNS[claim["verdict"]]} {claim["verdict"]}</small></li>' for claim in here)
             cells.append(f'<td data-label="{head}">{f"<ul>{entries}</ul>" if here else "–"}</td>')
         rows.append(f'<tr><th scope="row">{words}</th>{"".join(cells)}</tr>')
     legend = ", ".join(SIDES.values())
@@ -155,6 +158,9 @@ def gathered(app, names):
         for claim in here["claims"]:
             if claim["id"] in claims:
                 raise ExtensionError(f"two claims are called {claim['id']!r}: on {claims[claim['id']]['page']} and on {name}")
+            if leaning := LEANS.match(claim["says"]):
+                raise ExtensionError(f"{name}: claim {claim['id']!r} begins with {leaning[0]!r}, but in a list or on the map it has another "
+                                     f"before it, or none. Say the whole of it: {claim['says']!r}")
             claims[claim["id"]] = claim | {"page": name, "scales": [one for one in here.get("scales", []) if one["id"] == claim["id"]], "chapter": f"{int(number[1])} {title}" if number else title}
     for name in names:
         for memory in told.get(name, {}).get("remembered", []):
@@ -185,8 +191,7 @@ def gather(app, exception):
         return above[-1]
 
     for name, html in pages.items():
-        new = REFERENCE.sub(lambda m: m[1] + link(known(name, m[2]), name, f"{known(name, m[2])['verdict']}: "
-                                                  f"{escape(known(name, m[2])['effect_text'])}") + m[3], html)
+        new = REFERENCE.sub(lambda m: m[1] + referred(known(name, m[2]), name) + m[3], html)
         new = LIST.sub(lambda m: f'<div id="every-claim">{listed(list(claims.values()), name)}</div>', new)
         new = MAP.sub(lambda m: f'<div id="map">{mapped(list(claims.values()), name)}</div>', new)
         new = BLOCKS.sub(lambda m: f'<div id="blocks">{changing(claims, name, app.srcdir)}</div>', new)

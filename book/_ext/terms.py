@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from docutils import nodes
+from sphinx import addnodes
 
 GLOSSARY = "book/glossary"
 CHAPTER = re.compile(r"book/\d\d_")
@@ -28,18 +29,27 @@ def definitions(env):
         name = item.next_node(nodes.term)
         if name.astext() not in EVERYDAY:
             words = re.escape(name.astext()).replace(r"\ ", r"\s+")
-            found[name.astext()] = (words, name["ids"][0], " ".join(item.next_node(nodes.definition).astext().split()))
+            found[name.astext()] = (words, name["ids"][0], said(item.next_node(nodes.definition)))
     return found
+
+
+def said(definition):
+    """Its words without citations, which are keys until the glossary's own page is written."""
+    words = definition.deepcopy()
+    for cited in [node for node in words.findall(addnodes.pending_xref) if node["refdomain"] == "cite"]:
+        cited.parent.remove(cited)
+    return re.sub(r" (?=[.,;:])", "", " ".join(words.astext().split()))
 
 
 def link(app, doctree, docname):
     if app.builder.format != "html" or not CHAPTER.match(docname):
         return
-    unused = definitions(app.env)
+    terms = definitions(app.env)
+    unused = dict(terms)
     glossary = app.builder.get_relative_uri(docname, GLOSSARY)
     for text in [text for text in doctree.findall(nodes.Text) if in_prose(text)]:
         parts, rest = [], text.astext()
-        while found := first(rest, unused):
+        while found := first(rest, terms, unused):
             name, match = found
             _, at, definition = unused.pop(name)
             parts += [nodes.Text(rest[: match.start()]), explained(words=match[0], to=f"{glossary}#{at}", at=at, definition=definition)]
@@ -55,14 +65,12 @@ def in_prose(node):
     return any(isinstance(one, nodes.paragraph) for one in inside) and not any(isinstance(one, ELSEWHERE) for one in inside)
 
 
-def first(text, terms):
-    """The first term in a text, the longer of two that begin alike: (name, match)."""
-    found = [
-        (match.start(), -len(name), name, match)
-        for name, (words, _, _) in terms.items()
-        if (match := re.search(rf"(?<![\w-]){words}(?:e?s)?(?![\w-])", text, re.I))
-    ]
-    return min(found)[2:] if found else None
+def first(text, terms, unused):
+    """The first unused term in a text: (name, match). What is part of a longer one ("covariate shift" in "internal covariate shift") is not it."""
+    names = sorted(terms, key=len, reverse=True)
+    words = "|".join(f"({terms[name][0]}(?:e?s)?)" for name in names)
+    found = re.finditer(rf"(?<![\w-])(?:{words})(?![\w-])", text, re.I) if names else ()
+    return next(((names[match.lastindex - 1], match) for match in found if names[match.lastindex - 1] in unused), None)
 
 
 def visit(translator, node):

@@ -267,10 +267,15 @@ def test_what_a_record_says_of_a_claim_stands_beside_its_verdict(claims, run_bui
     here = "import sys; sys.path.insert(0, '..')\n"
     write(claims, "01_one", here + CLAIM.format(id="first-one", value=2, expect="supported"),
           f"from IPython.display import display\ndisplay({{'application/vnd.bncourse+json': {there}}}, raw=True)")
-    assert (done := run_build(claims)).code == 0, done.said
+    index = claims / "book" / "index.md"
+    index.write_text(index.read_text().replace("second-one", "first-one"))
+    for _ in range(2):  # the second build finds the reference filled
+        assert (done := run_build(claims)).code == 0, done.said
     page = BeautifulSoup((claims / "_build" / "html" / "book" / "02_two.html").read_text(), "html.parser")
     assert [row.select_one(".claim-verdict").get_text() for row in page.select(".claim-row")] == [
         "✓ supportedElsewhere: ✗ contradicted", "✗ contradicted"]
+    reference = BeautifulSoup((claims / "_build" / "html" / "book" / "index.html").read_text(), "html.parser").select_one(".claim-ref")
+    assert reference.get_text().startswith("supported: ") and reference.get_text().endswith("× (on Elsewhere: contradicted)")
     assert "Of these, 1 were put to a convolutional network on CIFAR-10 as well: 0 get the same verdict there, 1 the opposite one" in " ".join(
         page.select_one("#every-claim").get_text().split())
 
@@ -319,6 +324,14 @@ def test_two_claims_of_one_name_fail_the_build(claims, run_build):
     write(claims, "01_one", here + CLAIM.format(id="second-one", value=2, expect="supported"))
     done = run_build(claims)
     assert done.code != 0 and "two claims are called 'second-one'" in done.said
+
+
+@pytest.mark.parametrize("says", ["... and at a small one.", "The same on scaled pixels.", "It does in six layers."])
+def test_a_claim_that_leans_on_another_fails_the_build(claims, run_build, says):
+    here = "import sys; sys.path.insert(0, '..')\n"
+    write(claims, "01_one", here + CLAIM.format(id="first-one", value=2, expect="supported").replace("first-one is so & <so>", says))
+    done = run_build(claims)
+    assert done.code != 0 and "01_one: claim 'first-one' begins with" in done.said and says in done.said
 
 
 def serve(root, *arguments):
