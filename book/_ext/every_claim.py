@@ -47,7 +47,7 @@ def link(claim, page, text):
 
 def referred(claim, page):
     """The verdict of a claim, as a link to it; and what became of it at a larger scale."""
-    there = "".join(f'<small> (on {escape(one["data"])}{", too" if one["verdict"] == claim["verdict"] else ": " + one["verdict"]})</small>'
+    there = "".join(f'<small> (on {escape(one["data"].removesuffix(", in small"))}{", too" if one["verdict"] == claim["verdict"] else ": " + one["verdict"]})</small>'
                     for one in claim["scales"])
     return link(claim, page, f"{claim['verdict']}: {escape(claim['effect_text'])}") + there
 
@@ -113,10 +113,10 @@ def mapped(claims, page):
         for kind, head in KINDS.items():
             here = [claim for claim in bearing if claim["evidence"][:2] == [suspect, kind]]
             entries = "".join(f'<li class="map-{side(claim)}" title="{SIDES[side(claim)]}"><span>{SIDES[side(claim)][0]}</span> '
-                              f'{link(claim, page, escape(claim["says"]))} <small>{SIGNS[claim["verdict"]]} {claim["verdict"]}</small></li>' for claim in here)
+                              f'{link(claim, page, escape(claim["says"]))} <span title="{claim["verdict"]}">{SIGNS[claim["verdict"]]}</span></li>' for claim in here)
             cells.append(f'<td data-label="{head}">{f"<ul>{entries}</ul>" if here else "–"}</td>')
         rows.append(f'<tr><th scope="row">{words}</th>{"".join(cells)}</tr>')
-    legend = ", ".join(SIDES.values())
+    legend = f"{', '.join(SIDES.values())}. Behind an entry: {', '.join(f'{SIGNS[verdict]} {verdict}' for verdict in VERDICTS)}"
     return filled(f'<table class="map"><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table><p><small>{legend}.</small></p>')
 
 
