@@ -137,6 +137,8 @@ SAYINGS = {
     "brackets": "Only the mean is divided, because a division comes before a difference. Which brackets are missing?",
     "scrambled": "You reshape without moving the channel axis: then values of different channels end up in one column. Which axis "
     "has to stand last (or first) before you flatten the others, and what has to be undone afterwards?",
+    "not_moved_back": "You move the channel axis before you flatten, and reshape straight to the shape of x afterwards. Reshape to the "
+    "shape that the moved tensor had; then the channel axis has to go back to place 1.",
     "buffers_swapped": "The two buffers have changed places: you subtract the variance and divide by the mean.",
     "batch_statistics": "You normalize with the mean and variance of the batch you are given. At evaluation an example "
     "must not depend on its neighbours: which statistics are there instead?",
@@ -179,6 +181,17 @@ def describe_normalized(got: torch.Tensor, trial) -> str:
         f"Channel {c} of your output has mean {column.mean():.3g} and standard deviation "
         f"{column.std(correction=0):.3g}; β is {beta[c]:.3g} there and γ is {gamma[c]:.3g}. What should the two be?"
     )
+
+
+def judge_output(trials: list, misconceptions: list[Misconception], describe) -> None:
+    """`judge` for a function that returns one tensor; here a wrong dtype has a second usual cause."""
+    try:
+        judge(trials, 0, "Your output", misconceptions, describe)
+    except Feedback as feedback:
+        if feedback.code != "wrong_dtype":
+            raise
+        more = "Or you converted with .double() and did not convert back (`.to(x.dtype)`)."
+        raise Feedback("wrong_dtype", f"{feedback} {more}") from None
 
 
 def large_mean_part(ask: Ask, marks: Marks, x, gamma, beta, right, misconceptions) -> None:
@@ -229,7 +242,7 @@ def check_q1(ask: Ask, rng, marks: Marks) -> None:
     cases = [(x, *affine(rng, x.shape[1], x.dtype), eps) for x, eps in zip(inputs, draw_eps(rng, len(inputs))[::-1])]
     trials = [ask.trial(case, batch_norm) for case in cases]
     with marks.part(3):
-        judge(trials, 0, "Your output", TABLE, describe_normalized)
+        judge_output(trials, TABLE, describe_normalized)
     x = spread(rng, (16, 6)) + LARGE_MEAN
     large_mean_part(ask, marks, x, *affine(rng, 6, x.dtype), batch_norm, TABLE)
 
@@ -410,7 +423,7 @@ def check_q3(ask: Ask, rng, marks: Marks) -> None:
         cases.append((x, *affine(rng, channels, x.dtype), mean, var, eps))
     trials = [ask.trial(case, batch_norm_eval) for case in cases]
     with marks.part(2):
-        judge(trials, 0, "Your output", EVAL, describe_eval)
+        judge_output(trials, EVAL, describe_eval)
     with marks.part(1):
         if marks.feedback:
             raise marks.feedback[0]
@@ -447,8 +460,8 @@ def gradient(dy, x, gamma, eps, *, through_mean=True, through_var=True, use_gamm
     return scale(dx, sigma, x.shape[over])
 
 
-def hat(x, eps, over=0):
-    return (x - x.mean(over, keepdim=True)) / (x.var(over, keepdim=True, correction=0) + eps).sqrt()
+def hat(x, eps, over=0, correction=0):
+    return (x - x.mean(over, keepdim=True)) / (x.var(over, keepdim=True, correction=correction) + eps).sqrt()
 
 
 GRADIENT_SAYINGS = {
@@ -480,6 +493,7 @@ GRADIENT_SAYINGS = {
     "turned_round": "Your dx has the wrong sign throughout.",
     "n_left": "Your dx is N times too large. Did you multiply by N to get rid of the averages, and not divide again?",
     "order": "dγ and dβ have changed places: return dx, dγ, dβ.",
+    "xhat_unbiased": "dγ is off because it holds x̂, and the variance in that x̂ divides by N − 1.",
     "dgamma_x": "dγ is Σ dy · (what γ multiplied). Is that x itself?",
     "dgamma_centred": "You multiply dy by x − μ. What γ multiplied on the way forward was also divided by something.",
     "averaged": "You average over the batch where a sum belongs. One γ and one β touch all N outputs of their feature: "
@@ -531,6 +545,7 @@ DGAMMA = gradient_flaws(
         ("order", lambda dy, x, gamma, eps: dy.sum(0)),
         ("dgamma_x", lambda dy, x, gamma, eps: (dy * x).sum(0)),
         ("dgamma_centred", lambda dy, x, gamma, eps: (dy * (x - x.mean(0))).sum(0)),
+        ("xhat_unbiased", lambda dy, x, gamma, eps: (dy * hat(x, eps, correction=1)).sum(0)),
         ("averaged", lambda dy, x, gamma, eps: (dy * hat(x, eps)).mean(0)),
         ("features", lambda dy, x, gamma, eps: (dy * hat(x, eps)).sum(1)),
         ("features", lambda dy, x, gamma, eps: (dy * hat(x, eps, 1)).sum(1)),
@@ -593,14 +608,14 @@ def check_q4(ask: Ask, rng, marks: Marks) -> None:
 
 # ---- q5: images ------------------------------------------------------------------------------------------------------
 
-def scrambled(there, back):
+def scrambled(there, back, code: str = "scrambled"):
     """Batch norm of a table that `there` makes of an image, brought `back` to the shape of the image."""
 
     def formula(x, gamma, beta, eps):
         rows = there(x, x.shape[1])
         return back(normalize(rows, gamma, beta, eps, over=(0,)), x)
 
-    return Misconception("scrambled", SAYINGS["scrambled"], formula)
+    return Misconception(code, SAYINGS[code], formula)
 
 
 def variance_averaged(axis):
@@ -629,10 +644,23 @@ IMAGES = flawed(
     scrambled(lambda x, c: x.reshape(-1, c), lambda y, x: y.reshape(x.shape)),
     scrambled(lambda x, c: x.transpose(0, 1).reshape(-1, c), lambda y, x: y.reshape(x.shape)),
     scrambled(lambda x, c: x.reshape(c, -1).T, lambda y, x: y.T.reshape(x.shape)),
-    scrambled(lambda x, c: x.movedim(1, -1).reshape(-1, c), lambda y, x: y.reshape(x.shape)),
-    scrambled(lambda x, c: x.movedim(1, 0).reshape(c, -1).T, lambda y, x: y.T.reshape(x.shape)),
+    scrambled(lambda x, c: x.movedim(1, -1).reshape(-1, c), lambda y, x: y.reshape(x.shape), "not_moved_back"),
+    scrambled(lambda x, c: x.movedim(1, 0).reshape(c, -1).T, lambda y, x: y.T.reshape(x.shape), "not_moved_back"),
     scrambled(lambda x, c: x.reshape(-1, c), lambda y, x: y.reshape(x.movedim(1, -1).shape).movedim(-1, 1)),
 ]
+
+
+def channels_moved(trials: list) -> None:
+    """Without the last permute right numbers stand in the wrong place. On the square input, where every shape fits, they would
+    pass for scrambled ones; on the others the shape tells."""
+    for trial in trials:
+        x, values = trial.args[0], trial.reply.values
+        got, asked = values[0].shape if values else (), tuple(x.shape)
+        if got != asked and got in (tuple(x.movedim(1, place).shape) for place in (-1, 0)):
+            raise Feedback(
+                "wrong_shape",
+                f"Your output has shape {got}; it has to be {asked}, as x is. The channel axis has to go back to place 1.",
+            )
 
 
 def check_q5(ask: Ask, rng, marks: Marks) -> None:
@@ -646,7 +674,8 @@ def check_q5(ask: Ask, rng, marks: Marks) -> None:
     cases = [(x, *affine(rng, x.shape[1], x.dtype), eps) for x, eps in zip(inputs, draw_eps(rng, len(inputs))[::-1])]
     trials = [ask.trial(case, batch_norm) for case in cases]
     with marks.part(2):
-        judge(trials, 0, "Your output", IMAGES, describe_normalized)
+        channels_moved(trials)
+        judge_output(trials, IMAGES, describe_normalized)
     x = spread(rng, (3, 4, 3, 2)) + LARGE_MEAN
     large_mean_part(ask, marks, x, *affine(rng, 4, x.dtype), batch_norm, IMAGES)
 

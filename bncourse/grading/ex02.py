@@ -143,6 +143,8 @@ MOMENT_SAYINGS = {
     "their difference, over the spread before.",
     "counted_as_zero": "Right, as long as every unit varies. A unit that did not vary before is counted as if it had not "
     "moved: that pulls your average down. How many units should the average be over?",
+    "still_varying": "You also leave out a unit that no longer varies *afterwards*. It has a unit to be measured in, σ before; its "
+    "spread has moved by exactly one.",
 }  # fmt: skip
 
 MOMENTS = [  # code, function of (before, after) that returns both numbers
@@ -199,6 +201,12 @@ SD_FLAWS = moment_flaws(
     ],
 )
 
+NOT_WRITTEN = Misconception(
+    "always_zero",
+    "Your shift of the sd is always 0. Is it written yet? |σ′ − σ| / σ, averaged over units.",
+    lambda before, after: standardized(before, after)[1],
+)
+
 
 def as_zero(index: int) -> Misconception:
     def formula(before, after):
@@ -206,6 +214,16 @@ def as_zero(index: int) -> Misconception:
         return moment_shift(before, after)[index] * varied
 
     return Misconception("counted_as_zero", MOMENT_SAYINGS["counted_as_zero"], formula)
+
+
+def still_varying(index: int) -> Misconception:
+    """Units that are constant afterwards left out as well."""
+
+    def formula(before, after):
+        varies = after.std(0, correction=0) > 1e-12
+        return moment_shift(before[:, varies], after[:, varies])[index]
+
+    return Misconception("still_varying", MOMENT_SAYINGS["still_varying"], formula)
 
 
 def describe_moments(got: torch.Tensor, trial: Trial) -> str:
@@ -236,7 +254,11 @@ def check_q1(ask: Ask, rng, marks: Marks) -> None:
     with marks.part(2):
         judge(trials, 0, "The first output (the mean's move)", MEAN_FLAWS, describe_moments)
     with marks.part(1):
-        judge(trials, 1, "The second output (the standard deviation's move)", SD_FLAWS, describe_moments)
+        if any([value.type == "NoneType" for value in trial.reply.values] == [False, True] for trial in trials):
+            raise Feedback("returned_nothing", "The second of the two numbers is None. Is it written yet?")
+        # A 0 beside a mean that moves has not been written yet; it says nothing of the recordings.
+        unwritten = [] if any(feedback.code == "standardized" for feedback in marks.feedback) else [NOT_WRITTEN]
+        judge(trials, 1, "The second output (the standard deviation's move)", unwritten + SD_FLAWS, describe_moments)
     with marks.part(1):
         if marks.feedback:
             raise marks.feedback[0]
@@ -246,10 +268,11 @@ def check_q1(ask: Ask, rng, marks: Marks) -> None:
 def constant_units(ask: Ask, rng) -> None:
     before, after = recordings(rng, 5, (8, 8))
     before[:, 1], before[:, 3], after[:, 3] = 3.0, 0.0, 0.0  # one moves away from its constant, one stays
+    after[:, 4] = 1.0  # one comes to a constant: its spread has moved as well
     trial = ask_trial(ask, (before, after), moment_shift)
     for index, label in enumerate(("The first output", "The second output")):
         try:
-            judge([trial], index, label, [as_zero(index)], describe_moments)
+            judge([trial], index, label, [as_zero(index), still_varying(index)], describe_moments)
         except Feedback as feedback:
             if feedback.code in ("nan", "unknown"):
                 raise Feedback(
@@ -644,6 +667,17 @@ def moved(trial: Trial) -> bool:
     )
 
 
+def pairs_of(trials: list[Trial]) -> None:
+    """A pair for each layer in place of two lists. Where there are two layers, the one cannot be told from the other."""
+    for trial in trials:
+        layers = len(trial.args[1])
+        if layers > 2 and [value.shape for value in trial.reply.values] in ([(2,)] * layers, [(layers, 2)]):
+            raise Feedback(
+                "wrong_count",
+                f"Return two lists, the distances and the cosines; yours is one list of {layers} (a pair for each layer?).",
+            )
+
+
 def check_q3(ask: Ask, rng, marks: Marks) -> None:
     cases = [
         draw_network(rng, 3, False, "tanh", False),
@@ -653,6 +687,7 @@ def check_q3(ask: Ask, rng, marks: Marks) -> None:
     ]
     known = {}
     trials = [ask_trial(ask, case, definition) for case in cases]
+    pairs_of(trials)
     with marks.part(3):
         flaws = definition_flaws(distance, DISTANCES, ("squared", "relative"), known)
         judge(trials, 0, "The first output (distances)", flaws, describe_distance)

@@ -16,13 +16,52 @@ from scipy import special
 from bncourse.data import load
 
 from .calls import Given, is_number
-from .checks import VALUE, Ask, Misconception, Question, Trial, Written, changed, judge, judge_number, output
+from .checks import (
+    TOLERANCE,
+    VALUE,
+    Ask,
+    Misconception,
+    Question,
+    Trial,
+    Written,
+    changed,
+    judge,
+    judge_number,
+    off,
+    one_line,
+    output,
+    widened,
+)
 from .feedback import Feedback, Marks
 from .shortcuts import Rules
 
 EPS = 1e-5
 TINY = 1e-6  # stands for 0 where a parameter is switched off: some samplers refuse an empty range
 EXACT = 2e-2  # what TINY may leave of an equality, also where somebody took its root
+
+
+# ---- what comes back through an answer -------------------------------------------------------------------------------
+
+
+def gradient_through(ask: Ask, *args) -> tuple[torch.Tensor, torch.Tensor] | str | None:
+    """What the answer returns for the first of `args`, and the gradient that comes back to it for the sum of cubes; what torch
+    says where none comes back. An answer's reply is plain numbers, without a graph, so a function of the same name in the
+    notebook asks for the gradient. None where a notebook has none, because it is an older one."""
+    try:
+        reply = ask(ask.answer, *args, of="gradient_through")
+    except Feedback as feedback:
+        if feedback.code == "missing":
+            return None
+        raise
+    if reply.outcome == "raised":
+        return one_line(reply.text)
+    return tuple(output(Trial(args, (args[0], args[0]), 0, reply), index, "The gradient") for index in (0, 1))
+
+
+def cubes_gradient(function, x, *others) -> torch.Tensor:
+    """What `gradient_through` has to find."""
+    x = x.double().clone().requires_grad_()
+    return torch.autograd.grad((function(x, *others) ** 3).sum(), x)[0]
 
 
 # ---- q1: the noise ---------------------------------------------------------------------------------------------------
@@ -112,6 +151,8 @@ SAYINGS = {
     "draw made, or which seed is set?",
     "in_place": "Your noise is right, but a itself has changed. Methods that end in an underscore, `+=` and `*=` write into the "
     "caller's tensor.",
+    "gradient_cut": "The numbers are right, but no gradient (or only a part of it) comes back through your function: you detach a, or go "
+    "through numpy or plain numbers. The network in question 5 trains through this function: keep s · a in the graph.",
     "jitter_forgotten": "With r_mu or r_sigma well above 0 all examples of a unit still get the same shift or the same scale. Each value "
     "has an m and an s of its own, drawn around its unit's μ and σ.",
     "jitter_shared": "Several values get the same jitter in your noise: all units of an example, or all positions of an image. Each "
@@ -162,6 +203,15 @@ def check_jump(ask: Ask, rng) -> None:
         raise wrong("fixed")
     if changed(trial):
         raise wrong("in_place")
+    check_gradient(ask, rng)
+
+
+def check_gradient(ask: Ask, rng) -> None:
+    """Without a shift the output y is s · a, and the gradient of the sum of its cubes is 3 y² s = 3 y³ / a."""
+    a = torch.from_numpy(rng.uniform(1, 2, (6, 5)) * rng.choice([-1, 1], (6, 5)))
+    found = gradient_through(ask, a, TINY, 2.0, TINY, 0.3)
+    if isinstance(found, str) or found and off(found[1] * a, 3 * found[0] ** 3) > 1e-3:
+        raise wrong("gradient_cut")
 
 
 def shift_mistakes(n: float) -> list[tuple]:
@@ -302,6 +352,11 @@ LAYERS = {
     "features": "You average over the units of each example. Each unit needs the mean and variance of its own column.",
     "unbiased": "Your variance divides by N − 1; batch norm divides by N. Look up `correction` in torch.var.",
     "variance": "You divide by the variance. Doubling z and first together would then halve the output; it should not change.",
+    "eps": "Your ε is not EPS, or stands outside the root. It hardly shows until a unit is nearly constant: what do you divide by "
+    "where the variance is smaller than EPS?",
+    "gradient_cut": "The numbers are right, but no gradient (or only a part of it) comes back through your function: you detach z, or go "
+    "through numpy or plain numbers. The network in question 5 trains through this function.",
+    "statistics_cut": 'For "batch" the mean and variance depend on z, too: keep them in the graph.',
 }  # fmt: skip
 
 # What each wrong order or wrong statistic computes, by kind: code, formula of z, first and noise.
@@ -310,6 +365,7 @@ FORMULAS = {
         ("noise_forgotten", lambda z, first, noise: z),
         ("normalized", lambda z, first, noise: noise(normalized(z, z))),
         ("normalized", lambda z, first, noise: normalized(noise(z), noise(z))),
+        ("normalized", lambda z, first, noise: normalized(z, z)),
         ("normalized", lambda z, first, noise: noise(normalized(z, first))),
     ],
     "batch": [
@@ -330,6 +386,7 @@ FORMULAS = {
         ("noise_forgotten", lambda z, first, noise: normalized(z, first)),
         ("not_normalized", lambda z, first, noise: noise(z)),
         ("live_statistics", lambda z, first, noise: noise(normalized(z, z))),
+        ("live_statistics", lambda z, first, noise: normalized(z, z)),
         ("live_mean", lambda z, first, noise: noise(normalized(z - z.mean(0) + first.mean(0), first))),
         ("first_noisy", lambda z, first, noise: noise(normalized(z, noise(first)))),
         ("scale_only", lambda z, first, noise: noise(normalized(z, first, centre=False))),
@@ -380,12 +437,10 @@ def describe_hidden(got, trial) -> str:
 
 def check_q2(ask: Ask, rng, marks: Marks) -> None:
     for kind in FORMULAS:
-        trials = []
-        for examples, units in ((5, 5), (6, int(rng.integers(3, 9)))):
-            # Two batches whose statistics differ; noise far from 1 and 0.
-            z, first = (columns(rng, n, units) for n in (examples, examples + 2))
-            scale, shift = torch.from_numpy(rng.uniform(1.5, 3, units)), torch.from_numpy(rng.uniform(1, 3, units))
-            trials.append(ask.trial((z, kind, first, Given("ex03", "fixed_noise", (scale, shift))), hidden))
+        trials = [ask.trial(layer(rng, kind, examples, units), hidden) for examples, units in ((5, 5), (6, int(rng.integers(3, 9))))]
+        # Noise of its own for each value: batch norm cannot remove it, so that noise before it is not taken for none at all.
+        trials.append(ask.trial(layer(rng, kind, 5, 4, own=True), hidden))
+        narrow = ask.trial(layer(rng, kind, 6, 5, spread=3e-3), hidden)  # variances about as large as EPS
         with marks.part(1):
             judge(trials, 0, "Your output", MISTAKES[kind], describe_hidden)
             if any(changed(trial) for trial in trials):
@@ -393,6 +448,26 @@ def check_q2(ask: Ask, rng, marks: Marks) -> None:
                     "in_place",
                     f"kind={kind!r}: the output is right, but z or first has changed. Make a new tensor.",
                 )
+            if off(output(narrow, 0, "Your output"), narrow.right[0]) > narrow.tolerance:
+                raise Feedback("eps", f"kind={kind!r}: {LAYERS['eps']}")
+            check_way_back(ask, layer(rng, kind, 6, 4))
+
+
+def layer(rng, kind: str, examples: int, units: int, own: bool = False, spread: float = 1) -> tuple:
+    """Arguments of `hidden`: two batches whose statistics differ; noise far from 1 and 0, for each unit or each value its `own`."""
+    z, first = (spread * columns(rng, n, units) for n in (examples, examples + (0 if own else 2)))
+    shape = (examples, units) if own else units
+    scale, shift = torch.from_numpy(rng.uniform(1.5, 3, shape)), torch.from_numpy(rng.uniform(1, 3, shape))
+    return z, kind, first, Given("ex03", "fixed_noise", (scale, shift))
+
+
+def check_way_back(ask: Ask, args: tuple) -> None:
+    """For "batch" the gradient has three roads, two of them through the statistics."""
+    found, kind = gradient_through(ask, *args), args[1]
+    right = cubes_gradient(hidden, *widened(args))
+    if isinstance(found, str) or found and off(found[1], right) > TOLERANCE[torch.float32]:
+        more = f" {LAYERS['statistics_cut']}" if kind == "batch" else ""
+        raise Feedback("gradient_cut", f"kind={kind!r}: {LAYERS['gradient_cut']}{more}")
 
 
 def columns(rng, examples: int, units: int) -> torch.Tensor:
@@ -525,7 +600,12 @@ RATIOS = [
     lambda a, b: (a - b) / b.mean(),
     lambda a, b: 100 * (a - b) / b.mean(),
 ]
+ORDER = "The order is another one: return the mean first, then low, then high."
 REVERSED = "Your numbers belong to b − a. The effect of a over b is a − b: positive when a is larger."
+SWAPPED = (
+    "Your lower and upper end are the wrong way round: return mean, low, high. If that is the order in your code, look at the sign "
+    "of your quantile. (t_quantile(0.025, …) is negative.)"
+)
 
 
 def paired_interval(a, b):
@@ -542,8 +622,8 @@ def interval_mistakes(end: int) -> list[Misconception]:
     right = lambda a, b: half_width(a - b)  # noqa: E731
     return [
         Misconception("reversed", REVERSED, formula(right, -1)),
-        Misconception("ends_swapped", "Your lower and upper end are the wrong way round: return mean, low, high.", lambda a, b: (a - b).mean() - end * right(a, b)),
-        Misconception("order", "Return the mean first, then low, then high.", lambda a, b: (a - b).mean()),
+        Misconception("ends_swapped", SWAPPED, lambda a, b: (a - b).mean() - end * right(a, b)),
+        Misconception("order", ORDER, lambda a, b: (a - b).mean()),
         Misconception("around_zero", "Your interval lies around 0. It has to lie around the mean.", lambda a, b: torch.as_tensor(end * right(a, b))),
         Misconception("range", RANGE, lambda a, b: (a - b).max() if end > 0 else (a - b).min()),
         Misconception("range", RANGE, lambda a, b: (a - b).quantile(0.975 if end > 0 else 0.025)),
@@ -557,7 +637,7 @@ def interval_mistakes(end: int) -> list[Misconception]:
 LOWER, UPPER = interval_mistakes(-1), interval_mistakes(1)
 MEAN = [
     Misconception("reversed", REVERSED, lambda a, b: (b - a).mean()),
-    Misconception("order", "Your first number is the lower end. Return the mean first, then low, then high.", lambda a, b: paired_interval(a, b)[1]),
+    Misconception("order", ORDER, lambda a, b: paired_interval(a, b)[1]),
     *(Misconception("relative", RELATIVE, lambda a, b, ratio=ratio: ratio(a, b).mean()) for ratio in RATIOS),
     Misconception("median", "You take the median of the differences. The interval is one for their mean.", lambda a, b: (a - b).median()),
     Misconception("median", "You take the median of the differences. The interval is one for their mean.", lambda a, b: (a - b).quantile(0.5)),
@@ -668,6 +748,10 @@ NO_BASELINE = (
     "takes from each, measured from its own start."
 )
 SHALLOW_ONE = f"This is the cost with {SHALLOW} layers; {DEEP} are asked for."
+SHALLOW_ALONE = (
+    f"This is near the cost with {SHALLOW} layers, your other numbers are not. If it does belong to {DEEP} layers, your network "
+    "trains differently from ours, and `hidden` or `covariate_noise` may be at fault: run their checks again."
+)
 SIGN = "The sign is the wrong way round: a cost is positive when the noise takes something away."
 
 
@@ -676,10 +760,20 @@ def costs(depth: int) -> dict[str, torch.Tensor]:
     return {"frozen": frozen, "batch": batch, "difference": frozen - batch}
 
 
-def cost_mistakes(what: str) -> list[tuple]:
+def looks_shallow(what: str, got) -> bool:
+    """Whether the mean in an entry of the answer is nearer to the cost with few layers than to the one asked for."""
+    try:
+        mean = three_numbers(what, got)[0]
+    except Feedback:
+        return False
+    shallow, deep = (abs(mean - float(costs(depth)[what].mean())) for depth in (SHALLOW, DEEP))
+    return shallow < deep
+
+
+def cost_mistakes(what: str, alone: bool) -> list[tuple]:
     right, shallow = costs(DEEP), costs(SHALLOW)
     mean = lambda values: float(values.mean())  # noqa: E731
-    mistakes = [("reversed", -mean(right[what]), SIGN), ("other_depth", mean(shallow[what]), SHALLOW_ONE)]
+    mistakes = [("reversed", -mean(right[what]), SIGN), ("other_depth", mean(shallow[what]), SHALLOW_ALONE if alone else SHALLOW_ONE)]
     if what == "difference":
         mistakes += [
             ("no_baseline", sign * mean(ours("batch + noise", DEEP) - ours("frozen + noise", DEEP)), NO_BASELINE)
@@ -702,7 +796,8 @@ def three_numbers(what: str, got) -> list[float]:
     raise Feedback("wrong_type", f"{what!r}: give [mean, low, high], three numbers.")
 
 
-def check_cost(what: str, mean: float, low: float, high: float) -> None:
+def check_cost(what: str, mean: float, low: float, high: float, alone: bool) -> None:
+    """`alone`: whether no more than one of the three numbers could be one with few layers."""
     right = paired_interval(costs(DEEP)[what], 0)
     if max(abs(mean), abs(low), abs(high)) <= 1:
         raise Feedback("fraction", f"{what!r}: give points of accuracy, 0 to 100, not fractions.")
@@ -711,7 +806,7 @@ def check_cost(what: str, mean: float, low: float, high: float) -> None:
         "Does your line use the right two networks, and did you restart and run all cells after your last change?"
     )
     if abs(mean - float(right[0])) > WITHIN[what]:
-        mistakes = sorted(cost_mistakes(what), key=lambda mistake: abs(mistake[1] - mean))
+        mistakes = sorted(cost_mistakes(what, alone), key=lambda mistake: abs(mistake[1] - mean))
         judge_number(mean, float(right[0]), WITHIN[what], [(code, at, f"{what!r}: {say}") for code, at, say in mistakes], otherwise)
     if not low < mean < high:
         raise Feedback("ends_swapped", f"{what!r}: the mean has to lie between low and high. Give [mean, low, high].")
@@ -738,7 +833,7 @@ def check_q5(ask: Ask, rng, marks: Marks) -> None:
             "wrong_type",
             f"Answer with a dict that has [mean, low, high] for each of {', '.join(map(repr, ASKED))}.",
         )
-    given = []
+    given, shallow = [], [what for what in ASKED if what in got and looks_shallow(what, got[what])]
     for what in ASKED:
         with marks.part(1):
             if what not in got:
@@ -750,7 +845,7 @@ def check_q5(ask: Ask, rng, marks: Marks) -> None:
                     f"{what!r}: you have given these three numbers already. Which networks are asked for here?",
                 )
             given.append(numbers)
-            check_cost(what, *numbers)
+            check_cost(what, *numbers, alone=len(shallow) == 1)
 
 
 READY_MADE = ("ttest_rel", "ttest_1samp", "ttest_ind", "interval", "confidence_interval", "bootstrap")

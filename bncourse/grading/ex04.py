@@ -620,7 +620,7 @@ QUESTIONS = {
         {
             "says what the shaded band really measures, and why that is no landscape": 1,
             "supports it with evidence of your own: your counter-example, or the two quotients of question 5": 1,
-            "says which measurement the sentence needs, and what has to stand in it (learning rate, place or phase, ruler), "
+            "says which measurement the sentence needs, and what has to stand in it (learning rate, place or phase, how far you looked), "
             "without claiming the opposite": 1,
         },
         words=(60, 220),

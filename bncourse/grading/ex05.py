@@ -9,8 +9,9 @@ from functools import lru_cache
 import torch
 
 from .calls import is_number
-from .checks import VALUE, Ask, Misconception, Question, Written, changed, judge
+from .checks import VALUE, Ask, Misconception, Question, Written, changed, judge, off
 from .ex01 import affine, draw_eps, spread, transposed
+from .ex03 import cubes_gradient, gradient_through
 from .feedback import Feedback, Marks
 from .shortcuts import Rules
 
@@ -174,6 +175,21 @@ def describe_example(got: torch.Tensor, trial) -> str:
     )
 
 
+def check_gradient(ask: Ask, rng, centre: bool) -> None:
+    """The rules allow numpy, and what autograd cannot follow at all raises in question 5 by itself. A part of the gradient would
+    go unnoticed there: without the roads through mean and variance all of it survives."""
+    x = spread(rng, (3, 6), dtype=torch.float64, axis=0)
+    args = (x, *affine(rng, 6, x.dtype), 1e-3, centre)
+    found = gradient_through(ask, *args)
+    if isinstance(found, tuple) and off(found[1], cubes_gradient(layer_norm, *args)) > 1e-6:
+        raise Feedback(
+            "gradient_cut",
+            f"centre={centre}: the numbers are right, but only a part of the gradient comes back through your function: the mean or "
+            "the size is a constant to autograd. They depend on x, and in question 5 you differentiate through them: compute "
+            "them from x itself, in torch, without .detach(), no_grad, numpy or plain numbers.",
+        )
+
+
 def check_q1(ask: Ask, rng, marks: Marks) -> None:
     # Spread along an axis of examples: each has a mean and a size of its own. A square one first, see ex01.
     inputs = [
@@ -188,9 +204,11 @@ def check_q1(ask: Ask, rng, marks: Marks) -> None:
     with marks.part(2):
         judge(trials[True], 0, "Your output for centre=True", LAYER, describe_example)
         untouched(trials[True])
+        check_gradient(ask, rng, True)
     with marks.part(1):
         judge(trials[False], 0, "Your output for centre=False", RMS, describe_example)
         untouched(trials[False])
+        check_gradient(ask, rng, False)
 
 
 # ---- q2: group norm --------------------------------------------------------------------------------------------------
@@ -612,6 +630,8 @@ COUNTS = (2, 4, 32)
 SHARE_WITHIN = 0.015
 LOST_WITHIN = 7  # points; ten seeds of either kind leave about two
 SHARE_MISTAKES = [
+    ("constants", lambda m: 1, "All of the gradient would get through only if the mean and the size did not depend on the values. "
+     "If that is what you measure, they are constants to autograd in your layer norm: look for .detach(), no_grad or numpy there."),
     ("mean_only", lambda m: 1 - 1 / m, "Your shares are those of a projection that removes *one* direction, the mean's. "
      "The size is a function of all the values too: how many directions does it remove?"),
     ("complement", lambda m: 2 / m, "These are the shares that get lost. Asked for is what gets through."),

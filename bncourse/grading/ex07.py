@@ -159,6 +159,14 @@ def sign_of(registration) -> int:
     return int(sign)
 
 
+# What cannot differ by 100 points: a loss given in percent of another one can.
+IN_PERCENT = re.compile(r"%|\b(per ?cent|points?\b)", re.IGNORECASE)
+SHARE = re.compile(
+    r"\b(accurac|share|fraction|proportion|correct|wrong|(mis)?classif|test error|error rate|(digits|images) .*\bright)",
+    re.IGNORECASE,
+)
+
+
 def threshold_of(registration) -> float:
     threshold = entry(registration, "threshold", "registration")
     if not is_number(threshold) or abs(threshold) > LARGEST:
@@ -174,6 +182,13 @@ def threshold_of(registration) -> float:
             "threshold_zero",
             "With a threshold of 0 any effect counts, however tiny; with enough seeds nearly everything differs a "
             "little. From what size on would you act on it?",
+        )
+    measure, unit = (str(registration.get(name)) for name in ("measure", "unit"))
+    if threshold >= 100 and IN_PERCENT.search(unit) and SHARE.search(measure):
+        raise Feedback(
+            "threshold_unreachable",
+            f"A share lies between 0 and 100 %, so no effect is larger than {threshold:g}: your prediction can only fail. What is "
+            "the smallest effect that would matter to you?",
         )
     return float(threshold)
 
@@ -203,7 +218,16 @@ def seeds_of(registration) -> list[int]:
     return seeds
 
 
+def no_range(ask: Ask) -> None:
+    """A range looks like the list that is asked for; the word for what a whole answer may hold would not say what to do."""
+    for value in ask.answers.value(ask.answer).values:
+        for name, item in zip(value.keys, value.items):
+            if item.type == "range":
+                raise Feedback("range", f"{name!r} is a range; write a list, such as `list(range(8))`.")
+
+
 def check_q1(ask: Ask, rng, marks: Marks) -> None:
+    no_range(ask)
     registration = ask.value()
     with marks.part(1):
         words_of(registration)

@@ -15,6 +15,8 @@ Q5 = "def batch_norm_2d(x, gamma, beta, eps):\n    G, B = gamma.view(1, -1, 1, 1
 NORM = "return gamma * (x - x.mean(0)) / (x.var(0, correction=0) + eps).sqrt() + beta"
 IMAGE = "return G * (x - x.mean(D, keepdim=True)) / (x.var(D, keepdim=True, correction=0) + eps).sqrt() + B"
 
+FLAT = "p, C = x.movedim(1, -1), x.shape[1]\n    y = p.reshape(-1, C)\n    " + NORM.replace("x", "y").replace("return", "z =") + "\n    "
+
 # Different right answers: question, way, code.
 RIGHT = {
     "q1": {
@@ -306,6 +308,13 @@ WRONG = [
     ("q4", Q4 + "dx = gamma / s * (dy + dy.mean(0) + h * (dy * h).mean(0))\n    return dx, dgamma, dbeta", "sign", 2),
     ("q4", Q4 + "dx = gamma / s * (dy - dy.mean(0) - h * (dy * h).sum(0) / (len(x) - 1))\n    return dx, dgamma, dbeta", "n_minus_1", 2),
     ("q5", Q5 + "C = x.shape[1]\n    y = x.transpose(0, 1).reshape(-1, C)\n    " + NORM.replace("x", "y").replace("return", "z =") + "\n    return z.reshape(x.shape)", "scrambled", 0),
+    ("q5", Q5 + FLAT + "return z.reshape(p.shape)", "wrong_shape", 0),
+    ("q5", Q5 + FLAT.replace("movedim(1, -1)", "movedim(1, 0)").replace("reshape(-1, C)", "reshape(C, -1).T") + "return z.T.reshape(p.shape)", "wrong_shape", 0),
+    ("q5", Q5 + FLAT + "return z.reshape(x.shape)", "not_moved_back", 0),
+    ("q1", Q1 + "x = x.double()\n    " + NORM, "wrong_dtype", 0),
+    ("q3", Q3 + "return gamma * (x.double() - m) / (v + eps).sqrt() + beta", "wrong_dtype", 0),
+    ("q4", Q4.replace("var(0, correction=0)", "var(0)") + "return dx, dgamma, dbeta", "unbiased", 1),
+    ("q4", Q4 + "return dx, (dy * (x - x.mean(0)) / (x.var(0) + eps).sqrt()).sum(0), dbeta", "xhat_unbiased", 5),
     ("q5", Q5 + "v = x.var(0, correction=0).mean((1, 2)).view(1, -1, 1, 1)\n    return G * (x - x.mean((0, 2, 3), keepdim=True)) / (v + eps).sqrt() + B", "variance_averaged", 0),
 ]  # fmt: skip
 

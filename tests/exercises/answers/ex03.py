@@ -5,6 +5,11 @@ EPS = 1e-5
 def t_quantile(p, df):
     from scipy import special
     return float(special.stdtrit(df, p))
+def gradient_through(answer, x, *others):
+    x.requires_grad_()
+    function = globals()[answer]
+    y = function(x.clone(), *others)
+    return y, torch.autograd.grad((y**3).sum(), x)[0]
 """
 
 Q1 = """
@@ -110,7 +115,7 @@ def hidden(z, kind, first, noise):
     for c in range(z.shape[1]):
         mean = sum(by[:, c]) / len(by)
         var = sum((v - mean) ** 2 for v in by[:, c]) / len(by)
-        columns.append((z[:, c] - mean) / math.sqrt(var + EPS))
+        columns.append((z[:, c] - mean) / torch.sqrt(var + EPS))
     return noise(torch.stack(columns, 1))
 """,
         "einsum": """
@@ -198,6 +203,10 @@ WRONG = [
     ("q1", Q1 + "return ((sigma + r_sigma * G) * a + mu).mean(0)", "wrong_shape", 0),
     ("q1", Q1 + "return a / 0 + a * float('nan')", "nan", 0),
     ("q1", Q1 + "pass", "returned_nothing", 0),
+    ("q1", Q1 + "return (sigma + r_sigma * G) * a.detach() + mu + r_mu * J", "gradient_cut", 2),
+    ("q1", Q1 + "return sigma * a + r_sigma * G * a.detach() + mu + r_mu * J", "gradient_cut", 2),
+    ("q1", Q1 + "a = torch.from_numpy(a.detach().numpy())\n    " + NOISY, "gradient_cut", 2),
+    ("q1", Q1 + "with torch.no_grad():\n        " + NOISY, "gradient_cut", 2),
     ("q1", Q1 + "raise NotImplementedError", "not_started", 0),
     ("q1", "covariate_nose = 1", "missing", 0),
     ("q2", Q2 + "return n(noise(z), noise(z)) if kind == 'batch' else noise(n(z, first)) if kind == 'frozen' else noise(z)", "noise_removed", 2),
@@ -218,6 +227,19 @@ WRONG = [
     ("q2", Q2 + "z -= z.mean(0) if kind == 'batch' else 0\n    " + HIDDEN, "in_place", 2),
     ("q2", Q2 + HIDDEN.replace("return", "y =") + "\n    return torch.tanh(y)", "unknown", 0),
     ("q2", Q2 + HIDDEN.replace("return", "y =") + "\n    return y, first", "wrong_type", 0),
+    ("q2", Q2 + "z = z.detach()\n    " + HIDDEN, "gradient_cut", 0),
+    ("q2", Q2 + "return noise({'plain': z, 'batch': n(z, z.detach()), 'frozen': n(z, first)}[kind])", "gradient_cut", 2),
+    ("q2", Q2 + "m, s = z.detach().numpy().mean(0), np.sqrt(z.detach().numpy().var(0) + EPS)\n    return noise({'plain': z, 'batch': (z - torch.from_numpy(m)) / torch.from_numpy(s), 'frozen': n(z, first)}[kind])", "gradient_cut", 2),
+    ("q2", Q2 + "s = torch.tensor([math.sqrt(v + EPS) for v in z.var(0, correction=0)])\n    return noise({'plain': z, 'batch': (z - z.mean(0)) / s, 'frozen': n(z, first)}[kind])", "gradient_cut", 2),
+    ("q2", Q2 + "with torch.no_grad():\n        " + HIDDEN, "gradient_cut", 0),
+    ("q2", Q2 + HIDDEN + ".detach()", "gradient_cut", 0),
+    ("q2", Q2 + "return {'plain': noise(z), 'batch': n(z, z), 'frozen': noise(n(z, first))}[kind]", "noise_forgotten", 2),
+    ("q2", Q2 + "return noise({'plain': z, 'batch': n(z, z), 'frozen': n(z, first)}[kind]) if kind != 'plain' else n(z, z)", "normalized", 2),
+    ("q2", Q2 + "return n(z, z) if kind == 'frozen' else noise({'plain': z, 'batch': n(z, z)}[kind])", "live_statistics", 2),
+    ("q2", Q2.replace(" + EPS).sqrt()", ").sqrt()") + HIDDEN, "eps", 1),
+    ("q2", Q2.replace(" + EPS).sqrt()", ").sqrt() + EPS)").replace("(by.var", "((by.var") + HIDDEN, "eps", 1),
+    ("q2", Q2.replace("EPS", "1e-3") + HIDDEN, "eps", 1),
+    ("q2", Q2.replace("EPS", "1e-4") + HIDDEN, "eps", 1),
     ("q2", Q2 + "return noise(z, 0.5)", "raised", 0),
     ("q3", q3(harmless=["plain", "batch + noise"]), "confounded", 3),
     ("q3", q3(harmless=["batch", "batch + noise"]), "wrong_background", 3),
@@ -243,6 +265,7 @@ WRONG = [
     ("q4", Q4 + "t = t_quantile(0.975, n)\n    return d.mean(), d.mean() - t * se, d.mean() + t * se", "degrees", 1),
     ("q4", Q4 + "return d.mean(), d.mean() - se, d.mean() + se", "no_quantile", 1),
     ("q4", Q4 + "return d.mean(), d.mean() + t * se, d.mean() - t * se", "ends_swapped", 1),
+    ("q4", Q4 + "t = t_quantile(0.025, n - 1)\n    return d.mean(), d.mean() - t * se, d.mean() + t * se", "ends_swapped", 1),
     ("q4", Q4 + "return d.mean() - t * se, d.mean(), d.mean() + t * se", "order", 1),
     ("q4", Q4 + "return d.abs().mean(), d.mean() - t * se, d.mean() + t * se", "absolute", 2),
     ("q4", Q4 + "return d.mean(), d.mean() - 5, d.mean() + 5", "unknown", 1),
@@ -252,6 +275,7 @@ WRONG = [
     ("q5", q5(frozen=[-53.4, -58.9, -47.9]), "reversed", 2),
     ("q5", q5(frozen=[0.534, 0.479, 0.589]), "fraction", 2),
     ("q5", q5(frozen=[2.5, 1.1, 3.9]), "other_depth", 2),
+    ("q5", q5(frozen=[2.5, 1.1, 3.9], difference=[1.8, 0.3, 3.2]), "other_depth", 1),
     ("q5", q5(frozen=[66.5, 60.1, 71.9]), "level", 2),
     ("q5", q5(frozen=[10.1, 8.0, 12.2]), "other_network", 2),
     ("q5", q5(batch=[69.0, 66.6, 71.4]), "level", 2),

@@ -1,4 +1,12 @@
-"""Answers to exercise 5, right and wrong."""
+"""Answers to exercise 5, right and wrong. PRELUDE is what the notebook gives."""
+
+PRELUDE = """
+def gradient_through(answer, x, *others):
+    x.requires_grad_()
+    function = globals()[answer]
+    y = function(x.clone(), *others)
+    return y, torch.autograd.grad((y**3).sum(), x)[0]
+"""
 
 Q1 = "def layer_norm(x, gamma, beta, eps, centre):\n    "
 MS = "m, v, r = x.mean(-1, keepdim=True), x.var(-1, correction=0, keepdim=True), x.square().mean(-1, keepdim=True)\n    "
@@ -195,6 +203,11 @@ WRONG = [
     ("q1", q1(rms="gamma * torch.tanh(x)"), "unknown", 2),
     ("q1", Q1 + "x -= x.mean(-1, keepdim=True) * centre\n    " + MS + f"return {L} if centre else {R}", "in_place", 1),
     ("q1", q1("gamma @ x @ beta @ x", "gamma @ x @ beta @ x"), "raised", 0),
+    ("q1", Q1 + MS + f"m, v, r = m.detach(), v.detach(), r.detach()\n    return {L} if centre else {R}", "gradient_cut", 0),
+    ("q1", Q1 + MS + f"m = m.detach()\n    return {L} if centre else {R}", "gradient_cut", 1),
+    ("q1", f"{Q1}with torch.no_grad():\n        {MS}return {L} if centre else {R}", "gradient_cut", 0),
+    ("q1", Q1 + MS + f"v = torch.from_numpy(x.detach().numpy().var(-1, keepdims=True))\n    return {L} if centre else {R}", "gradient_cut", 1),
+    ("q1", Q1 + MS + f"r = torch.from_numpy((x.detach().numpy() ** 2).mean(-1, keepdims=True))\n    return {L} if centre else {R}", "gradient_cut", 2),
     ("q1", Q1 + "return x[0]", "wrong_shape", 0),
     ("q1", Q1 + "return x.tolist()", "wrong_type", 0),
     ("q1", Q1 + "pass", "returned_nothing", 0),
@@ -266,6 +279,7 @@ WRONG = [
     ("q4", "answer_q4 = ...", "not_started", 0),
     ("q4", "", "missing", 0),
     ("q5", q5("[0.5, 0.75, 31/32]"), "mean_only", 1),
+    ("q5", q5("[1, 1.0, 1.0]"), "constants", 1),
     ("q5", q5("[1, 0.5, 1/16]"), "complement", 1),
     ("q5", q5("[0, 0.7071, 0.9682]"), "root", 1),
     ("q5", q5("[0, 50, 93.75]"), "percent", 1),
