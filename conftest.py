@@ -62,13 +62,14 @@ def unavailable():
 
 
 def pytest_xdist_make_scheduler(config, log):
-    """Keep on one worker the cells of a notebook (one kernel) and the tests of the book (one build, one browser)."""
+    """Keep on one worker the cells of a notebook (one kernel) and the tests of the book (one build, one browser), but not those of
+    test_build.py: each of them has a tiny book of its own."""
     # xdist_group marks would say it more plainly, but xdist 3.8 ignores them under pytest 9.
     from xdist.scheduler import LoadScopeScheduling
 
     class Together(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            if nodeid.startswith("tests/book/"):
+            if nodeid.startswith("tests/book/") and not nodeid.startswith("tests/book/test_build.py"):
                 return "tests/book"
             file, _, _ = nodeid.partition("::")
             return file if file.endswith(".ipynb") else nodeid

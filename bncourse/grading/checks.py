@@ -197,7 +197,8 @@ def output(trial: Trial, index: int, label: str) -> torch.Tensor:
         raise Feedback(
             "wrong_dtype",
             f"{label} is {one_line(value.dtype)} although the input is {dtype}. Something in between is created with a fixed "
-            "type, for instance torch.zeros(…) without dtype=x.dtype.",
+            "type, for instance torch.zeros(…) without dtype=x.dtype, or you converted with .double() and did not convert back "
+            "(`.to(x.dtype)`).",
         )
     if value.array is None:
         raise Feedback("wrong_type", f"{label} has to be an ordinary, dense tensor of a sensible size.")

@@ -183,17 +183,6 @@ def describe_normalized(got: torch.Tensor, trial) -> str:
     )
 
 
-def judge_output(trials: list, misconceptions: list[Misconception], describe) -> None:
-    """`judge` for a function that returns one tensor; here a wrong dtype has a second usual cause."""
-    try:
-        judge(trials, 0, "Your output", misconceptions, describe)
-    except Feedback as feedback:
-        if feedback.code != "wrong_dtype":
-            raise
-        more = "Or you converted with .double() and did not convert back (`.to(x.dtype)`)."
-        raise Feedback("wrong_dtype", f"{feedback} {more}") from None
-
-
 def large_mean_part(ask: Ask, marks: Marks, x, gamma, beta, right, misconceptions) -> None:
     """One point: still right at a mean of 1e4, and the input is left alone. Given only when the ordinary cases are right."""
     trial = ask.trial((x, gamma, beta, 0.1), right, ROUNDED)
@@ -242,7 +231,7 @@ def check_q1(ask: Ask, rng, marks: Marks) -> None:
     cases = [(x, *affine(rng, x.shape[1], x.dtype), eps) for x, eps in zip(inputs, draw_eps(rng, len(inputs))[::-1])]
     trials = [ask.trial(case, batch_norm) for case in cases]
     with marks.part(3):
-        judge_output(trials, TABLE, describe_normalized)
+        judge(trials, 0, "Your output", TABLE, describe_normalized)
     x = spread(rng, (16, 6)) + LARGE_MEAN
     large_mean_part(ask, marks, x, *affine(rng, 6, x.dtype), batch_norm, TABLE)
 
@@ -423,7 +412,7 @@ def check_q3(ask: Ask, rng, marks: Marks) -> None:
         cases.append((x, *affine(rng, channels, x.dtype), mean, var, eps))
     trials = [ask.trial(case, batch_norm_eval) for case in cases]
     with marks.part(2):
-        judge_output(trials, EVAL, describe_eval)
+        judge(trials, 0, "Your output", EVAL, describe_eval)
     with marks.part(1):
         if marks.feedback:
             raise marks.feedback[0]
@@ -675,7 +664,7 @@ def check_q5(ask: Ask, rng, marks: Marks) -> None:
     trials = [ask.trial(case, batch_norm) for case in cases]
     with marks.part(2):
         channels_moved(trials)
-        judge_output(trials, IMAGES, describe_normalized)
+        judge(trials, 0, "Your output", IMAGES, describe_normalized)
     x = spread(rng, (3, 4, 3, 2)) + LARGE_MEAN
     large_mean_part(ask, marks, x, *affine(rng, 4, x.dtype), batch_norm, IMAGES)
 

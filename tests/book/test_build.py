@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,15 +14,6 @@ from bs4 import BeautifulSoup
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 from told import first_seed  # noqa: E402
-
-
-def test_nothing_changed_nothing_executed(build, run_build):
-    again = run_build()
-    assert again.code == 0, again.said
-    assert again.timings["executed"] == []
-    assert set(again.timings["chapters"]) == set(build.timings["chapters"])
-    # 20 s on a quiet machine; other tests run beside this one.
-    assert again.timings["execute"] + again.timings["build"] < 60
 
 
 @pytest.fixture
@@ -337,17 +327,6 @@ def test_a_claim_that_leans_on_another_fails_the_build(claims, run_build, says):
 def serve(root, *arguments):
     command = [sys.executable, str(root / "book" / "_ext" / "serve.py"), *arguments]
     return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=30)
-
-
-def test_port_in_use(build):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        done = serve(ROOT, str(port))
-    assert done.returncode != 0
-    assert f"Port {port}" in done.stderr and f"make serve PORT={port + 1}" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
 
 
 def test_serving_what_is_not_there(tiny):
