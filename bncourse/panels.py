@@ -13,7 +13,7 @@ from bncourse.experiments import EXPERIMENTS, IN_WORDS
 from bncourse.records import Record, RecordRefused
 from bncourse.study import Study, StudyError
 
-SCALES = {"desk": "CIFAR-10, in small", "paper": "CIFAR-10, paper's scale"}
+SCALES = {"desk": "CIFAR-10", "paper": "CIFAR-10, paper's scale"}
 CHANCE = 0.1  # of ten classes
 
 

@@ -47,7 +47,7 @@ def link(claim, page, text):
 
 def referred(claim, page):
     """The verdict of a claim, as a link to it; and what became of it at a larger scale."""
-    there = "".join(f'<small> (on {escape(one["data"].removesuffix(", in small"))}{", too" if one["verdict"] == claim["verdict"] else ": " + one["verdict"]})</small>'
+    there = "".join(f'<small> (on {escape(one["data"])}{", too" if one["verdict"] == claim["verdict"] else ": " + one["verdict"]})</small>'
                     for one in claim["scales"])
     return link(claim, page, f"{claim['verdict']}: {escape(claim['effect_text'])}") + there
 

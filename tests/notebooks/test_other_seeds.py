@@ -33,8 +33,13 @@ BLOCKS, DRAWN = 5, 6  # in so many blocks of seeds a chapter has to be recorded;
 
 def due(chapters, everything=os.environ.get("BNCOURSE_CHAPTERS") == "all"):
     """What is not recorded, and a few that are drawn: the package decides which, so no chapter does for itself."""
-    record = recorded()
-    known = {path for path in chapters if record[(record.chapter == path.stem) & (record.code == first_seed(nbformat.read(path, 4)))].block.nunique() >= BLOCKS}
+    record, code = recorded(), {path: first_seed(nbformat.read(path, 4)) for path in chapters}
+    known = set()
+    for path in chapters:
+        rows = record[(record.chapter == path.stem) & (record.code == code[path])]
+        through = rows.groupby("block").verdict.apply(lambda verdicts: "stopped" not in set(verdicts))
+        if through.sum() >= BLOCKS:
+            known.add(path)
     drawn = random.Random(digest([ROOT / "bncourse"])).sample(sorted(known), len(known) if everything else min(DRAWN, len(known)))
     return [path for path in chapters if path not in known or path in drawn]
 
